@@ -1,0 +1,1 @@
+"""A simulated card processor, for the demo and the tests."""

@@ -1,0 +1,98 @@
+"""The simulated API as a table: which call does what, and how its answer looks. Pure.
+
+Follows the published behavior of Stripe's v1 API as far as its official SDK needs it.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from gateway.sandbox import payments, storing
+from gateway.sandbox.books import Books
+from gateway.sandbox.objects import StripeObject
+from gateway.sandbox.params import Params
+from gateway.sandbox.refusals import ErrorBody, Refusal, unknown_url
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call, as far as the API looks at it."""
+
+    method: str
+    path: str
+    params: Params
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back. `executed` says whether a repeat of the call gets the same."""
+
+    status: int
+    body: bytes
+    executed: bool = True
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+OnCollection = Callable[[Books, Params], StripeObject]
+OnObject = Callable[[Books, Params, str], StripeObject]
+
+_ON_COLLECTION: Final[dict[tuple[str, str], OnCollection]] = {
+    ("POST", "payment_methods"): storing.create_payment_method,
+    ("POST", "tokens"): storing.create_token,
+    ("POST", "customers"): storing.create_customer,
+    ("POST", "setup_intents"): storing.create_setup_intent,
+    ("POST", "payment_intents"): payments.create_payment_intent,
+    ("POST", "charges"): payments.create_charge,
+    ("POST", "refunds"): payments.create_refund,
+}
+_ON_OBJECT: Final[dict[tuple[str, str, str | None], OnObject]] = {
+    ("GET", "payment_methods", None): storing.retrieve_payment_method,
+    ("GET", "customers", None): storing.retrieve_customer,
+    ("GET", "setup_intents", None): storing.retrieve_setup_intent,
+    ("POST", "setup_intents", "confirm"): storing.confirm_setup_intent,
+    ("GET", "payment_intents", None): payments.retrieve_payment_intent,
+    ("POST", "payment_intents", "confirm"): payments.confirm_payment_intent,
+    ("POST", "payment_intents", "capture"): payments.capture_payment_intent,
+    ("POST", "payment_intents", "cancel"): payments.cancel_payment_intent,
+    ("GET", "charges", None): payments.retrieve_charge,
+    ("POST", "charges", "capture"): payments.capture_charge,
+    ("GET", "refunds", None): payments.retrieve_refund,
+}
+_PATH: Final = re.compile(r"/v1/([a-z_]+)(?:/([A-Za-z0-9_]+)(?:/([a-z_]+))?)?", re.ASCII)
+
+
+def answered(books: Books, call: Call) -> Answer:
+    """Carry the call out in `books`, and say what goes back."""
+    try:
+        return Answer(200, _written(_carried_out(books, call)))
+    except Refusal as refusal:
+        return refused(refusal)
+
+
+def refused(refusal: Refusal) -> Answer:
+    body = _written({"error": refusal.error})
+    return Answer(refusal.status, body, executed=refusal.executed)
+
+
+def _carried_out(books: Books, call: Call) -> StripeObject:
+    path = _PATH.fullmatch(call.path)
+    if path is None:
+        raise unknown_url()
+    collection, id_, verb = path.groups()
+    if id_ is None:
+        create = _ON_COLLECTION.get((call.method, collection))
+        if create is not None:
+            return create(books, call.params)
+    else:
+        act = _ON_OBJECT.get((call.method, collection, verb))
+        if act is not None:
+            return act(books, call.params, id_)
+    raise unknown_url()
+
+
+def _written(body: StripeObject | dict[str, ErrorBody]) -> bytes:
+    """Indented, as the real API writes it: whoever reads it must not count on compact JSON."""
+    return msgspec.json.format(msgspec.json.encode(body), indent=2)
