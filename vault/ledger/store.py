@@ -1,0 +1,492 @@
+"""The ledger's writer: the one task of this process that appends.
+
+It takes the head row's lock, then drains what waits, so that batches form by themselves and an
+idle append waits for nobody. Rows and entries of a batch, the head and the replica's counter
+commit together. A lost answer to COMMIT is neither success nor failure: the old connection is
+ended, the head lock taken again (which proves that the old transaction has ended), and the
+entries looked up by id before anything else is appended.
+
+What never happens here: a sequence as index, a retry of a commit that may have succeeded, an
+acknowledgment before COMMIT has returned.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from time import perf_counter
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from vault.db import FOREIGN, Database, store_error
+from vault.errors import (
+    CustodyError,
+    LedgerSealed,
+    LedgerUnavailable,
+    Overloaded,
+    StoreUnavailable,
+)
+from vault.ledger.entry import EntryRefused, Stamp, encode
+from vault.ledger.tree import CompactRange, leaf_hash
+from vault.ledger.unit import Placed, Unit
+from vault.observer import Observer
+
+QUEUE_UNITS_MAX: Final = 4096
+BATCH_UNITS_MAX: Final = 256
+APPEND_SECONDS: Final = 2.0
+COMMIT_SECONDS: Final = 2.0
+RETRY_SECONDS: Final = 0.2
+PAGE_ENTRIES: Final = 10_000
+
+# Lock not available, serialization failure, deadlock: nothing was written, so try again.
+TRY_AGAIN: Final = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+)
+DOUBTFUL_WARNING: Final = "01000"  # "canceling wait for synchronous replication"
+
+
+class _Doubtful(Exception):  # noqa: N818 - a state, not an error
+    """COMMIT was sent and its answer is not known."""
+
+
+class _TryAgain(Exception):  # noqa: N818
+    """The batch was refused before it wrote anything."""
+
+
+class _Inconsistent(Exception):  # noqa: N818
+    """The head contradicts itself, or what this process saw acknowledged."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    unit: Unit
+    future: "asyncio.Future[Sequence[Placed]]"
+    give_up_at: float
+    given_up: bool = False
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one transaction appends, in index order."""
+
+    taken: list[_Waiting]
+    places: list[list[Placed]]
+    bodies: list[bytes]
+
+
+class Ledger:
+    """Appends units; knows neither cards nor processors."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        replica: str,
+        boot: UUID,
+        now: Callable[[], datetime],
+        observer: Observer,
+    ) -> None:
+        self._database = database
+        self._replica = replica
+        self._boot = boot
+        self._now = now
+        self._observer = observer
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._warned = False
+        self._acknowledged: CompactRange | None = None
+        self._in_doubt: _Batch | None = None
+        self._next_n = 0
+        self._closing = False
+        self.sealed_because: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Entries acknowledged so far, as this process saw it."""
+        return self._acknowledged.size if self._acknowledged else 0
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._write(), name="ledger-writer")
+
+    async def close(self) -> None:
+        """Append what waits, then stop."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=APPEND_SECONDS + COMMIT_SECONDS)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._fail_all(LedgerUnavailable())
+        self._drop_connection()
+
+    def seal(self, cause: str) -> None:
+        """Stop disclosures, after a proven inconsistency or an outcome that is not recorded."""
+        self.sealed_because = self.sealed_because or cause
+
+    def unseal(self, cause: str) -> None:
+        """Take back a seal whose cause is gone by itself (a drained spool), and no other."""
+        if self.sealed_because == cause:
+            self.sealed_because = None
+
+    async def append(self, unit: Unit, *, seconds: float = APPEND_SECONDS) -> Sequence[Placed]:
+        """Make a unit durable and return the place of each of its lines.
+
+        Raises what its check refused it for; LedgerUnavailable when it is not known to be
+        durable within `seconds` (it may become so later); Overloaded when the queue is full;
+        LedgerSealed when it would open a card while the ledger is sealed.
+        """
+        if unit.opens_cards and self.sealed_because is not None:
+            raise LedgerSealed
+        if self._closing or self._task is None or self._task.done():
+            raise LedgerUnavailable
+        if len(self._queue) >= QUEUE_UNITS_MAX:
+            raise Overloaded
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(unit, loop.create_future(), loop.time() + seconds)
+        self._queue.append(waiting)
+        self._wake.set()
+        try:
+            done, _ = await asyncio.wait((waiting.future,), timeout=seconds)
+        except asyncio.CancelledError:
+            waiting.given_up = True
+            raise
+        if not done:
+            waiting.given_up = True
+            raise LedgerUnavailable
+        return waiting.future.result()
+
+    # --- the writer -----------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        try:
+            while not (self._closing and not self._queue and self._in_doubt is None):
+                if not self._queue and self._in_doubt is None:
+                    self._wake.clear()
+                    await self._wake.wait()
+                    continue
+                await self._step()
+        finally:
+            self._fail_all(LedgerUnavailable())
+
+    async def _step(self) -> None:
+        """One transaction, and what follows from how it ended."""
+        started = perf_counter()
+        taken: list[_Waiting] = []
+        failure: CustodyError | None = None
+        pause = False
+        try:
+            if self._in_doubt is not None:
+                await self._settle_doubt()
+                return
+            entries = await self._append_waiting(taken)
+            self._observer.ledger_appended(entries, perf_counter() - started, "ok")
+        except _Doubtful:
+            self._drop_connection()
+            self._observer.ledger_appended(0, perf_counter() - started, "doubtful")
+        except _TryAgain:
+            self._put_back(taken)
+            pause = True
+        except _Inconsistent as found:
+            self.seal(found.cause)
+            failure = LedgerUnavailable()
+        except StoreUnavailable as error:  # no connection: nothing was written
+            failure = error
+        except FOREIGN as error:
+            failure = store_error(type(error))()
+        if failure is not None:
+            self._observer.ledger_appended(0, perf_counter() - started, "failed")
+            self._drop_connection()
+            self._fail(taken or self._take_all(), failure)
+        if pause or failure is not None or self._in_doubt is not None:
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _append_waiting(self, taken: list[_Waiting]) -> int:
+        connection = await self._connected()
+        try:
+            head = await self._begin(connection)
+            taken.extend(self._drain())
+            batch, grown = await self._fill(connection, head, taken)
+            if not batch.taken:
+                await connection.execute("ROLLBACK")
+                return 0
+            await self._insert(connection, head, grown, batch)
+        except TRY_AGAIN:
+            pass
+        else:
+            self._in_doubt = batch
+            await self._commit(connection)
+            self._acknowledge(batch, grown)
+            return len(batch.bodies)
+        await self._roll_back(connection)
+        raise _TryAgain
+
+    async def _begin(self, connection: "asyncpg.Connection[asyncpg.Record]") -> CompactRange:
+        """Take the head lock: the lock and the state are the same row."""
+        await connection.execute("BEGIN")
+        row = await connection.fetchrow(
+            "SELECT size, root, peaks FROM head WHERE one = 1 FOR UPDATE"
+        )
+        if row is None:
+            raise _Inconsistent("root_mismatch")
+        try:
+            head = CompactRange.from_bytes(row["size"], row["peaks"])
+        except ValueError:
+            head = None
+        if head is None or head.root() != row["root"]:
+            raise _Inconsistent("root_mismatch")
+        last = self._acknowledged
+        if last is not None and (
+            head.size < last.size or (head.size == last.size and head.root() != last.root())
+        ):
+            raise _Inconsistent("rollback")
+        return head
+
+    def _drain(self) -> list[_Waiting]:
+        """After the lock: natural batching. Drops what its author has given up."""
+        taken: list[_Waiting] = []
+        now = asyncio.get_running_loop().time()
+        while self._queue and len(taken) < BATCH_UNITS_MAX:
+            waiting = self._queue.popleft()
+            if waiting.given_up or waiting.give_up_at < now:
+                self._fail([waiting], LedgerUnavailable())
+            else:
+                taken.append(waiting)
+        return taken
+
+    async def _fill(
+        self,
+        connection: "asyncpg.Connection[asyncpg.Record]",
+        head: CompactRange,
+        taken: Sequence[_Waiting],
+    ) -> tuple[_Batch, CompactRange]:
+        """Check, place and apply, kind by kind; a refused unit fails alone."""
+        batch = _Batch([], [], [])
+        grown = CompactRange(head.size, head.peaks)
+        at = self._now()
+        for kind, group in groupby(
+            sorted(taken, key=lambda waiting: waiting.unit.order),
+            key=lambda waiting: type(waiting.unit),
+        ):
+            members = list(group)
+            refused = await kind.check(connection, [one.unit for one in members], at)
+            for position, error in refused.items():
+                self._fail([members[position]], error)
+            kept, places = [], []
+            for position, one in enumerate(members):
+                if position not in refused and (place := self._place(one, grown, batch, at)):
+                    kept.append(one)
+                    places.append(place)
+            if kept:
+                await kind.apply(connection, [one.unit for one in kept], places)
+            batch.taken.extend(kept)
+            batch.places.extend(places)
+        return batch, grown
+
+    def _place(
+        self, waiting: _Waiting, grown: CompactRange, batch: _Batch, at: datetime
+    ) -> list[Placed]:
+        """Stamp, encode and hash a unit's lines; a line that is no entry fails its unit alone."""
+        first = self._next_n + len(batch.bodies)
+        boot = str(self._boot)
+        try:
+            bodies = [
+                encode(line.entry, Stamp(at, self._replica, boot, first + offset))
+                for offset, line in enumerate(waiting.unit.lines)
+            ]
+        except EntryRefused:
+            self._fail([waiting], CustodyError())
+            return []
+        batch.bodies.extend(bodies)
+        places = []
+        for body in bodies:
+            leaf = leaf_hash(body)
+            places.append(Placed(grown.size, leaf, at))
+            grown.append(leaf)
+        return places
+
+    async def _insert(
+        self,
+        connection: "asyncpg.Connection[asyncpg.Record]",
+        head: CompactRange,
+        grown: CompactRange,
+        batch: _Batch,
+    ) -> None:
+        lines = [line for waiting in batch.taken for line in waiting.unit.lines]
+        places = [place for unit_places in batch.places for place in unit_places]
+        with_detail = [line for line in lines if line.detail is not None]
+        status = await connection.execute(
+            _APPEND,
+            [place.idx for place in places],
+            [line.entry.id for line in lines],
+            [line.entry.type for line in lines],
+            [line.entry.intent_id for line in lines],
+            [place.leaf for place in places],
+            batch.bodies,
+            [line.entry.id for line in with_detail],
+            [line.detail.salt for line in with_detail if line.detail],
+            [line.detail.body for line in with_detail if line.detail],
+            self._replica,
+            self._boot,
+            self._next_n + len(lines) - 1,
+            head.size,
+            grown.size,
+            grown.root(),
+            grown.peaks_bytes(),
+        )
+        if status != "UPDATE 1":
+            raise _Inconsistent("fork")
+
+    async def _commit(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """COMMIT with an outer deadline: a canceled COMMIT would report success (01000)."""
+        self._warned = False
+        commit = asyncio.create_task(connection.execute("COMMIT"), name="ledger-commit")
+        try:
+            done, _ = await asyncio.wait((commit,), timeout=COMMIT_SECONDS)
+        except asyncio.CancelledError:
+            connection.terminate()
+            raise
+        finally:
+            if not commit.done():
+                connection.terminate()
+        failed = not done
+        if done:
+            failed = commit.exception() is not None
+        else:
+            await asyncio.gather(commit, return_exceptions=True)
+        if failed or self._warned:
+            raise _Doubtful
+
+    async def _settle_doubt(self) -> None:
+        """Find out what became of a batch whose COMMIT was not answered.
+
+        Holding the head lock proves that the old transaction has ended. All ids present: it
+        committed. None: it did not, and the same units are appended again. The commit of this
+        look is itself a write, so with synchronous standbys its answer proves replication.
+        """
+        batch = self._in_doubt
+        assert batch is not None
+        connection = await self._connected()
+        head = await self._begin(connection)
+        ids = [line.entry.id for waiting in batch.taken for line in waiting.unit.lines]
+        found = await connection.fetchval("SELECT count(*) FROM entry WHERE id = ANY($1)", ids)
+        if found not in (0, len(ids)):
+            raise _Inconsistent("corrupt")
+        await connection.execute("UPDATE head SET touched = clock_timestamp() WHERE one = 1")
+        await self._commit(connection)
+        if found:
+            self._acknowledge(batch, head)
+        else:
+            self._in_doubt = None
+            self._put_back(batch.taken)
+
+    def _acknowledge(self, batch: _Batch, grown: CompactRange) -> None:
+        self._in_doubt = None
+        self._acknowledged = grown
+        self._next_n += len(batch.bodies)
+        for waiting, places in zip(batch.taken, batch.places, strict=True):
+            if not waiting.given_up:
+                if not waiting.future.done():
+                    waiting.future.set_result(places)
+                continue
+            follows = waiting.unit.when_abandoned()
+            if follows is not None:
+                loop = asyncio.get_running_loop()
+                self._queue.appendleft(
+                    _Waiting(follows, loop.create_future(), loop.time() + APPEND_SECONDS)
+                )
+
+    # --- connection and failures ------------------------------------------------------------
+
+    async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
+        """Return the writer's connection; a new one must extend what was acknowledged."""
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        connection = await self._database.connect_apart()
+        connection.add_log_listener(self._heard)
+        self._connection = connection
+        await self._check_extends(connection)
+        return connection
+
+    async def _check_extends(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """A standby that lags, or an older copy, must not be appended to."""
+        last = self._acknowledged
+        if last is None:
+            return
+        head = await connection.fetchrow("SELECT size, root FROM head WHERE one = 1")
+        if head is None or head["size"] < last.size:
+            raise _Inconsistent("rollback")
+        grown = CompactRange(last.size, last.peaks)
+        while grown.size < head["size"]:
+            rows = await connection.fetch(
+                "SELECT leaf_hash FROM entry WHERE idx >= $1 AND idx < $2 ORDER BY idx",
+                grown.size,
+                min(grown.size + PAGE_ENTRIES, head["size"]),
+            )
+            if not rows:
+                raise _Inconsistent("root_mismatch")
+            for row in rows:
+                grown.append(row["leaf_hash"])
+        if grown.root() != head["root"]:
+            raise _Inconsistent("rollback")
+
+    def _heard(self, _connection: object, message: object) -> None:
+        if getattr(message, "sqlstate", None) == DOUBTFUL_WARNING:
+            self._warned = True
+
+    async def _roll_back(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        try:
+            await connection.execute("ROLLBACK")
+        except FOREIGN:
+            self._drop_connection()
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    def _put_back(self, taken: Sequence[_Waiting]) -> None:
+        self._queue.extendleft(reversed([one for one in taken if not one.future.done()]))
+
+    def _take_all(self) -> list[_Waiting]:
+        taken = list(self._queue)
+        self._queue.clear()
+        return taken
+
+    def _fail(self, failed: Sequence[_Waiting], error: CustodyError) -> None:
+        for waiting in failed:
+            if not waiting.future.done():
+                waiting.future.set_exception(error)
+                waiting.future.exception()  # retrieved: its author may have given up
+
+    def _fail_all(self, error: CustodyError) -> None:
+        if self._in_doubt is not None:
+            self._fail(self._in_doubt.taken, error)
+        self._fail(self._take_all(), error)
+
+
+_APPEND: Final = """
+WITH entries AS (
+  INSERT INTO entry (idx, id, type, intent, leaf_hash, body)
+  SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::uuid[], $5::bytea[], $6::bytea[])
+), details AS (
+  INSERT INTO detail (id, salt, body)
+  SELECT * FROM unnest($7::uuid[], $8::bytea[], $9::bytea[]) ON CONFLICT DO NOTHING
+), counter AS (
+  INSERT INTO replica (id, boot, n) VALUES ($10, $11, $12)
+  ON CONFLICT (id) DO UPDATE SET boot = excluded.boot, n = excluded.n
+)
+UPDATE head SET size = $14, root = $15, peaks = $16, touched = clock_timestamp()
+WHERE one = 1 AND size = $13
+"""
