@@ -1,0 +1,1 @@
+"""REST handlers, a file a resource."""

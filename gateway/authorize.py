@@ -1,0 +1,435 @@
+"""The way out: a token arrives, its card goes to the processor, and the answer comes back.
+
+1. Authenticate, match the operation, read the body, find the tokens: done by `outbound`.
+2. Claim the idempotency key. Only `Claimed` goes on.
+3. Load the rows of the tokens at declared fields: tenant, expiry, use.
+4. Put the intent in the ledger: durable. Nothing has been decrypted yet.
+5. Open the cards and put the numbers in place.
+6. Send once.
+7. Scrub the reply.
+8. Record what became of it, in the ledger, else in the spool, which halts disclosures;
+   the same transaction settles the CVC.
+9. Answer.
+
+So nothing leaves twice unless the claim table says so, and nothing without a record. A crash
+after 4 is `unknown`, for reconciliation to settle.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, assert_never
+
+import msgspec
+
+from gateway.errors import (
+    IdempotencyKeyOpen,
+    IdempotencyKeyReused,
+    OutcomeUnknown,
+    UpstreamReflectedPan,
+)
+from gateway.exchange import Failure, NotSent, Outcome, Phase, Replied, Unknown
+from gateway.in_flight import InFlight
+from gateway.lanes import Lane, Secret
+from gateway.metrics import Metrics
+from gateway.order import OpenedCard, Opens, Order, fill
+from gateway.preset import Operation
+from gateway.reply import Reflected, Settled, UnknownOutcome, read_result, scrub
+from gateway.stopwatch import Stopwatch
+from vault.authorization import (
+    Claimed,
+    KeyReused,
+    RepeatRules,
+    State,
+    StillOpen,
+    Stored,
+    Unsettled,
+)
+from vault.authorizations import Answer, Authorizations, Call, Ending, Intent
+from vault.card import Expiry
+from vault.card_vault import CardOpener
+from vault.claim_table import ClaimHold
+from vault.errors import CustodyError, CvcExpired, TokenUnknown
+from vault.ids import authorization_id
+from vault.intent_table import ClaimLost
+from vault.ledger.entry import Actor, Opening
+from vault.pan import Cvc, Pan
+from vault.token_table import TokenRow, TokenTable
+
+SEND_WITHIN_SECONDS: Final = 20.0
+"""An intent's lease is 30 s: what has not been sent by then is not sent, since another replica
+may call it unknown and let the merchant repeat it."""
+
+
+CLIENT_ERRORS: Final = 400
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A matched request of an authenticated caller: everything but the card."""
+
+    tenant: str
+    actor: Actor
+    source_address: str
+    lane: Lane
+    operation: Operation
+    order: Order
+    path: str
+    query: str
+    headers: Sequence[tuple[str, str]]
+    idempotency_key: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the merchant hears. `problem` is a code when there is no answer of the processor's."""
+
+    authorization: str
+    state: State
+    processor_status: int | None
+    answer: Answer | None
+    problem: str | None = None
+    retryable: bool = False
+    replayed: bool = False
+    pending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Cards:
+    """The rows of an order's tokens, by the text that names them, and what is opened of them."""
+
+    rows: Mapping[str, TokenRow]
+    opens: tuple[tuple[Opening, TokenRow], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a send ended, and what of the answer may go back."""
+
+    ending: Ending
+    answer: Answer | None
+    problem: str | None = None
+    retryable: bool = False
+
+
+class Authorize:
+    """Carries out submissions; knows neither HTTP servers nor tables."""
+
+    def __init__(  # noqa: PLR0913 - the way out is where everything meets, once
+        self,
+        *,
+        authorizations: Authorizations,
+        tokens: TokenTable,
+        opener: CardOpener,
+        in_flight: InFlight,
+        metrics: Metrics,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._authorizations = authorizations
+        self._tokens = tokens
+        self._opener = opener
+        self._in_flight = in_flight
+        self._metrics = metrics
+        self._monotonic = monotonic
+
+    async def handle(self, submission: Submission, watch: Stopwatch) -> Told:
+        """Carry out one submission and tell what became of it.
+
+        Raises IdempotencyKeyOpen, IdempotencyKeyReused or OutcomeUnknown by the claim table,
+        and whatever ends it before its intent: TokenUnknown, CvcExpired, TokenInUse, any
+        KeysError, StoreUnavailable, LedgerUnavailable, LedgerSealed or Overloaded.
+        """
+        call = await self._call(submission, watch)
+        with watch.running("claim"):
+            claim, hold = await self._authorizations.claim(call, _rules(submission.lane))  # 2
+        match claim:
+            case Claimed():
+                self._metrics.idempotency("replayed" if claim.unsettled else "first")
+                work = self._carry_out(submission, call, claim, hold, watch)
+                return await self._in_flight.to_its_end(work)
+            case Stored(intent):
+                self._metrics.idempotency("replayed")
+                return await self._stored(call, intent)
+            case StillOpen():
+                self._metrics.idempotency("in_flight")
+                raise IdempotencyKeyOpen
+            case Unsettled():
+                raise OutcomeUnknown
+            case KeyReused():
+                self._metrics.idempotency("mismatch")
+                raise IdempotencyKeyReused
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    async def _call(self, submission: Submission, watch: Stopwatch) -> Call:
+        order = submission.order
+        with watch.running("digest"):
+            key, request = await self._authorizations.digests(
+                submission.tenant,
+                key=submission.idempotency_key,
+                request=_identity(submission),
+            )
+        return Call(
+            tenant=submission.tenant,
+            actor=submission.actor,
+            route=submission.lane.name,
+            operation=submission.operation.name,
+            kind=submission.operation.kind,
+            host=submission.lane.host,
+            amount=order.amount,
+            currency=order.currency,
+            merchant_reference=order.merchant_reference,
+            source_address=submission.source_address,
+            key_digest=key,
+            request_digest=request,
+        )
+
+    async def _carry_out(
+        self,
+        submission: Submission,
+        call: Call,
+        claim: Claimed,
+        hold: ClaimHold | None,
+        watch: Stopwatch,
+    ) -> Told:
+        attempted = False
+        try:
+            with watch.running("rows"):
+                secret = await submission.lane.secret(submission.tenant)
+                cards = await self._load(submission)  # 3
+            with watch.running("intent"):
+                intent = await self._attempt(call, cards, claim, hold)  # 4
+            attempted = True
+        finally:
+            if not attempted:
+                await self._authorizations.free(hold)
+        end = await self._to_the_end(submission, cards, intent, secret, watch)
+        with watch.running("outcome"):
+            recorded = await self._authorizations.settle(  # 8
+                intent,
+                end.ending,
+                end.answer if end.ending.state is State.COMPLETED else None,
+            )
+        self._count(submission, cards, end)
+        return Told(  # 9
+            authorization=authorization_id(intent.first),
+            state=end.ending.state,
+            processor_status=end.ending.status,
+            answer=end.answer,
+            problem=end.problem,
+            retryable=end.retryable,
+            pending=not recorded,
+        )
+
+    async def _attempt(
+        self, call: Call, cards: _Cards, claim: Claimed, hold: ClaimHold | None
+    ) -> Intent:
+        try:
+            return await self._authorizations.attempt(call, cards.opens, claim, hold)
+        except ClaimLost:
+            pass
+        raise IdempotencyKeyOpen
+
+    async def _load(self, submission: Submission) -> _Cards:
+        """Find every token of the order. Raises TokenUnknown, CvcExpired."""
+        texts = submission.order.tokens
+        found = await asyncio.gather(
+            *(self._tokens.load(submission.tenant, text) for text in texts)
+        )
+        rows = {text: row for text, row in zip(texts, found, strict=True) if row is not None}
+        if len(rows) < len(texts):
+            raise TokenUnknown
+        opens = (
+            (_opening(one, rows[one.token]), rows[one.token]) for one in submission.order.opens
+        )
+        return _Cards(rows, tuple(opens))
+
+    async def _to_the_end(
+        self,
+        submission: Submission,
+        cards: _Cards,
+        intent: Intent,
+        secret: Secret,
+        watch: Stopwatch,
+    ) -> _End:
+        """Open and send. An intent ends whatever happens: what is not foreseen is `unknown`."""
+        started = self._monotonic()
+        try:
+            with watch.running("decrypt"):
+                opened = await self._opener.open(cards.opens, intent=intent.id)  # 5
+            by_token = _opened_cards(submission.order, cards, opened)
+            body = fill(submission.order, by_token)
+        except CustodyError as error:
+            return _not_sent("decrypt", error.code, retryable=error.retryable)
+        except Exception:  # noqa: BLE001 - nothing has been sent, and that must be on record
+            return _not_sent("prepare", "internal_error", retryable=False)
+        if self._monotonic() - started > SEND_WITHIN_SECONDS:
+            return _not_sent("prepare", "lease_over", retryable=True)
+        try:
+            with watch.running("processor"):
+                outcome = await submission.lane.send(
+                    submission.operation.method,
+                    submission.path,
+                    submission.query,
+                    submission.headers,
+                    secret,
+                    body,
+                )  # 6
+            with watch.running("scrub"):
+                return self._end(submission, outcome, tuple(by_token.values()))  # 7
+        except Exception:  # noqa: BLE001 - it may have been sent
+            return self._unknown(submission, "sending", "internal_error", None)
+        finally:
+            body[:] = bytes(len(body))  # minimized, not zeroized: the transport had a copy
+
+    def _end(self, submission: Submission, outcome: Outcome, sent: Sequence[OpenedCard]) -> _End:
+        match outcome:
+            case Replied():
+                return self._read(submission, outcome, sent)
+            case NotSent(phase, code):
+                if code is Failure.EGRESS_DENIED:
+                    self._metrics.egress_denied("address")
+                return _not_sent(_LEDGER_PHASES[phase], code.value, retryable=code in _PASSING)
+            case Unknown(phase, code, status):
+                return self._unknown(submission, phase.value, code.value, status)
+            case _ as unreachable:
+                assert_never(unreachable)
+
+    def _unknown(self, submission: Submission, phase: str, code: str, status: int | None) -> _End:
+        """Whether a repeat is of use is the claim table's: it would be sent under the same key."""
+        rules = _rules(submission.lane)
+        replayable = rules.replay_seconds is not None and submission.idempotency_key is not None
+        ending = Ending(State.UNKNOWN, status=status, phase=phase, reason=code)
+        return _End(ending, None, problem=code, retryable=replayable)
+
+    def _read(self, submission: Submission, reply: Replied, sent: Sequence[OpenedCard]) -> _End:
+        """Clean the answer, and read from it what happened."""
+        lane = submission.lane
+        cleaned = scrub(reply.headers, reply.body, sent)
+        said = read_result(lane.preset, submission.operation, reply.status, cleaned)
+        if isinstance(said, UnknownOutcome):
+            end = self._unknown(submission, "reply", said.reason, reply.status)
+        else:
+            end = _End(_completed(said, reply), None)
+        if isinstance(cleaned, Reflected):
+            self._metrics.scan_hits("out_reply", "echo")
+            return replace(end, problem=UpstreamReflectedPan.code, retryable=False)
+        self._metrics.scan_hits("out_reply", "echo", cleaned.echoes)
+        self._metrics.scan_hits("out_reply", "card_like", cleaned.card_like)
+        if end.problem is not None and reply.status < CLIENT_ERRORS:  # a 2xx would read as charged
+            return end
+        headers = lane.returned(cleaned.headers)
+        if end.problem is not None and end.retryable:
+            headers = _with_retry(lane, headers)
+        return replace(end, answer=Answer(reply.status, headers, cleaned.body), problem=None)
+
+    async def _stored(self, call: Call, intent: str) -> Told:
+        """The answer of the first request; of one that was not kept, status and reference."""
+        row = await self._authorizations.of_intent(call.tenant, intent)
+        answer = await self._authorizations.stored_answer(call.tenant, intent)
+        status = next(
+            (attempt.status for attempt in reversed(row.attempts) if attempt.status), None
+        )
+        if answer is None or answer.cut:
+            body = msgspec.json.encode({"id": row.processor_reference})
+            answer = Answer(status or 200, (("content-type", "application/json"),), body)
+        return Told(
+            authorization=authorization_id(row.first),
+            state=State(row.state),
+            processor_status=status,
+            answer=answer,
+            replayed=True,
+        )
+
+    def _count(self, submission: Submission, cards: _Cards, end: _End) -> None:
+        lane, ending = submission.lane, end.ending
+        kind = submission.operation.kind
+        self._metrics.authorized(lane.name, kind, ending.state, ending.result)
+        if cards.opens and ending.phase != "decrypt":
+            self._metrics.revealed(
+                lane.name, len(cards.opens), state=ending.state, tenant=submission.tenant
+            )
+
+
+def _identity(submission: Submission) -> bytes:
+    """What makes two requests the same: method, path, query, and the body with tokens in place."""
+    head = f"{submission.operation.method} {submission.path}?{submission.query}\n"
+    return head.encode() + submission.order.body
+
+
+def _rules(lane: Lane) -> RepeatRules:
+    return RepeatRules(
+        replay_seconds=lane.preset.idempotency.replay_seconds or None,
+        not_executed=frozenset(lane.preset.not_executed_statuses),
+    )
+
+
+def _opening(opens: Opens, row: TokenRow) -> Opening:
+    """What the intent records of one item. Raises CvcExpired when there is no code to open."""
+    if opens.key == "pan":
+        return Opening(key="pan", token=row.id, version=row.key_version)
+    if row.cvc_key_version is None:
+        raise CvcExpired
+    return Opening(key="cvc", token=row.id, version=row.cvc_key_version)
+
+
+def _opened_cards(
+    order: Order, cards: _Cards, opened: Sequence[Pan | Cvc]
+) -> dict[str, OpenedCard]:
+    """Bring together what was opened, by the text that names each card in the body."""
+    pans: dict[str, Pan] = {}
+    cvcs: dict[str, Cvc] = {}
+    for opens, one in zip(order.opens, opened, strict=True):
+        if isinstance(one, Pan):
+            pans[opens.token] = one
+        else:
+            cvcs[opens.token] = one
+    return {
+        text: OpenedCard(
+            token=cards.rows[text].id,
+            pan=pan,
+            cvc=cvcs.get(text),
+            expiry=Expiry(cards.rows[text].exp_year, cards.rows[text].exp_month),
+        )
+        for text, pan in pans.items()
+    }
+
+
+def _completed(said: Settled, reply: Replied) -> Ending:
+    return Ending(
+        State.COMPLETED,
+        result=said.result,
+        status=reply.status,
+        milliseconds=round(reply.ms),
+        processor_reference=said.references.processor_reference,
+        decline_code=said.references.decline_code,
+        authorization_code=said.references.authorization_code,
+    )
+
+
+def _with_retry(lane: Lane, headers: Headers) -> Headers:
+    """Say that a repeat is safe, where the processor itself has not said anything."""
+    name = lane.preset.errors.retry_header
+    if name is None or any(known.lower() == name for known, _ in headers):
+        return headers
+    return (*headers, (name, "true"))
+
+
+def _not_sent(phase: str, code: str, *, retryable: bool) -> _End:
+    ending = Ending(State.NOT_SENT, phase=phase, reason=code)
+    return _End(ending, None, problem=code, retryable=retryable)
+
+
+_LEDGER_PHASES: Final[Mapping[Phase, str]] = {
+    Phase.CHECK: "prepare",
+    Phase.QUEUE: "prepare",
+    Phase.CONNECT: "connect",
+    Phase.DNS: "dns",
+    Phase.TLS: "tls",
+}
+_PASSING: Final = frozenset(
+    {Failure.OVERLOADED, Failure.DNS, Failure.UNREACHABLE, Failure.CONNECT_TIMEOUT}
+)
+"""Failures before sending that may be gone at the next try."""

@@ -1,0 +1,49 @@
+"""The `panward` command.
+
+Exit codes: 0 done, 1 refused or failed, 2 usage, 78 configuration (sysexits' EX_CONFIG).
+Commands that need a deployment take `--config F` or `--embedded DIR`.
+"""
+
+import typer
+
+from gateway.app import VERSION
+from gateway.commands.credentials import credentials
+from gateway.commands.demo import demo
+from gateway.commands.ledger import ledger
+from gateway.commands.options import EX_CONFIG, EX_FAILED, fail
+from gateway.commands.serving import check_config, up
+from gateway.commands.tenants import tenants
+from vault.errors import CustodyError, StartRefused
+
+app = typer.Typer(
+    name="panward",
+    help="Card numbers in, tokens out, and a ledger of every authorization.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # it would print local variables
+)
+app.command()(up)
+app.command()(demo)
+app.command("check-config")(check_config)
+app.add_typer(tenants, name="tenants")
+app.add_typer(credentials, name="credentials")
+app.add_typer(ledger, name="ledger")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(VERSION)
+
+
+def main() -> None:
+    """Run the command, and turn what it refuses into a sentence and an exit code."""
+    try:
+        app()
+    except StartRefused as refusal:
+        reason, code = str(refusal), EX_CONFIG
+    except CustodyError as error:
+        reason, code = str(error), EX_FAILED
+    else:
+        return
+    fail(reason, code)

@@ -1,0 +1,1 @@
+"""The subcommands of `panward`, a file each."""

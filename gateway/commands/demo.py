@@ -1,0 +1,5 @@
+"""`panward demo`."""
+
+
+def demo() -> None:
+    """Tell the story."""

@@ -1,0 +1,84 @@
+"""`panward up`, `panward check-config`: the gateway itself."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.app import running, utc_now
+from gateway.commands.options import ConfigOption, EmbeddedOption, console, require_one, run
+from gateway.config import Config, load_config
+from gateway.embedded import LISTENERS, embedded_deployment
+from gateway.metrics import Metrics
+from gateway.request_event import EventLog, quiet_logging
+from vault.embedded.bootstrap import StartOptions
+
+PortBaseOption = Annotated[
+    int | None, typer.Option(metavar="N", help="Use ports from N on, instead of any free ones.")
+]
+RememberOption = Annotated[bool, typer.Option(hidden=True)]
+
+
+def up(
+    config: ConfigOption = None,
+    embedded: EmbeddedOption = None,
+    port_base: PortBaseOption = None,
+    *,
+    unsafe_sandbox_remembers: RememberOption = False,
+) -> None:
+    """Start the gateway, and serve until Ctrl-C."""
+    require_one(config, embedded)
+    if embedded is not None:
+        run(serve_embedded(embedded, port_base, remember_numbers=unsafe_sandbox_remembers))
+    elif config is not None:
+        if port_base is not None:
+            raise typer.BadParameter("--port-base goes with --embedded: else the file says it")
+        run(serve(load_config(config)))
+
+
+def check_config(file: Annotated[Path, typer.Argument(metavar="F")]) -> None:
+    """Check a configuration file, and say what to change."""
+    config = load_config(file)
+    for route in config.routes:
+        if not route.preset.verified:
+            console.print(f"route {route.name}: its preset is not verified against the processor")
+    console.print(f"{file}: good ({len(config.routes)} routes, env = {config.env})")
+
+
+async def serve_embedded(
+    folder: Path, port_base: int | None, *, remember_numbers: bool = False
+) -> None:
+    """Serve an embedded deployment until a signal, and end its children with it."""
+    options = StartOptions(
+        port_base=port_base,
+        listeners=LISTENERS,
+        progress=lambda step: console.print(f"[dim]· {step}[/]"),
+        given_up=lambda child: console.print(f"[red]{child} died too often to be restarted[/]"),
+    )
+    async with embedded_deployment(
+        folder, at=utc_now(), options=options, remember_numbers=remember_numbers
+    ) as deployment:
+        await serve(deployment.config)
+
+
+async def serve(config: Config) -> None:
+    """Serve until SIGINT or SIGTERM; then end what is under way."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    metrics = Metrics(processor_routes=[route.name for route in config.routes])
+    log = EventLog(sys.stdout.buffer, now=utc_now, watch=metrics)
+    with quiet_logging(log):
+        async with running(config, log, metrics) as gateway:
+            console.print(f"public   {gateway.public_url}")
+            console.print(f"private  {gateway.private_url}")
+            console.print(f"ops      {gateway.ops_url}")
+            if config.embedded is not None:
+                console.print(f"keys     {config.embedded / 'credentials.json'}")
+            console.print("ready: Ctrl-C ends it")
+            await stop.wait()
+            console.print("ending what is under way …")

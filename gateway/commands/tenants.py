@@ -1,0 +1,168 @@
+"""`panward tenants`: merchants and their API keys. A key's text is shown once, when it is made."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gateway.api.masked_card import rfc3339
+from gateway.app import utc_now
+from gateway.commands.options import (
+    ConfigOption,
+    EmbeddedOption,
+    JsonOption,
+    deployment_of,
+    fail,
+    require_one,
+    run,
+    show,
+)
+from vault.api_keys import KeyKind, new_api_key, parse_scopes
+from vault.db import Database
+from vault.tenant_table import ApiKeyRow, Tenant, TenantTable
+from vault.tokens import Env, new_id
+
+TENANT_CHARACTERS = 16
+
+tenants = typer.Typer(help="Merchants and their API keys.", no_args_is_help=True)
+keys = typer.Typer(help="API keys of a tenant.", no_args_is_help=True)
+tenants.add_typer(keys, name="keys")
+
+TenantArgument = Annotated[str, typer.Argument(metavar="TENANT", help="Its name or id.")]
+ScopeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scope",
+        metavar="SCOPE",
+        help="tokenize, read, bin, fingerprint, update, delete, ledger, route:<name>; repeatable.",
+    ),
+]
+
+
+@tenants.command("add")
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="[a-z0-9_.-], 1 to 64")],
+    config: ConfigOption = None,
+    embedded: EmbeddedOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a tenant."""
+
+    async def work(table: TenantTable, _env: Env) -> None:
+        tenant = Tenant(new_id("t", TENANT_CHARACTERS), name, utc_now())
+        if not await table.add(tenant):
+            fail(f"there is a tenant {name} already")
+        if as_json:
+            show({"id": tenant.id, "name": tenant.name})
+        else:
+            typer.echo(f"{tenant.id}  {tenant.name}")
+
+    _with_table(config, embedded, work)
+
+
+@tenants.command("list")
+def list_tenants(
+    config: ConfigOption = None, embedded: EmbeddedOption = None, *, as_json: JsonOption = False
+) -> None:
+    """List all tenants with their keys; never the keys' text."""
+
+    async def work(table: TenantTable, _env: Env) -> None:
+        shown = Table("tenant", "name", "key", "kind", "scopes", "state")
+        for tenant in await table.list():
+            rows = await table.keys(tenant.id)
+            if as_json:
+                keys_of = [_key_document(row) for row in rows]
+                show({"id": tenant.id, "name": tenant.name, "keys": keys_of})
+                continue
+            for row in rows:
+                state = "revoked" if row.revoked_at else "in force"
+                scopes = " ".join(sorted(row.scopes))
+                shown.add_row(tenant.id, tenant.name, row.id, row.kind, scopes, state)
+            if not rows:
+                shown.add_row(tenant.id, tenant.name, "–", "", "", "")
+        if not as_json:
+            Console().print(shown)
+
+    _with_table(config, embedded, work)
+
+
+@keys.command("add")
+def add_key(
+    tenant: TenantArgument,
+    scope: ScopeOption = None,
+    config: ConfigOption = None,
+    embedded: EmbeddedOption = None,
+    *,
+    publishable: Annotated[bool, typer.Option(help="For a page: can only create tokens.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an API key. Its text is shown this once, and not kept."""
+    kind: KeyKind = "publishable_key" if publishable else "secret_key"
+    try:
+        scopes = parse_scopes(scope or [], kind=kind)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if not publishable and not scopes:
+        raise typer.BadParameter("a secret key needs at least one --scope")
+
+    async def work(table: TenantTable, env: Env) -> None:
+        found = await table.named(tenant)
+        if found is None:
+            fail(f"there is no tenant {tenant}")
+        made = new_api_key(kind, env)
+        row = ApiKeyRow(made.id, found.id, kind, made.digest, scopes, utc_now(), None, None)
+        await table.add_key(row)
+        if as_json:
+            show({"key": made.text, **_key_document(row)})
+        else:
+            typer.echo(made.text)
+
+    _with_table(config, embedded, work)
+
+
+@keys.command("revoke")
+def revoke_key(
+    key: Annotated[str, typer.Argument(metavar="KEY_ID", help="k_…, as `tenants list` shows it")],
+    config: ConfigOption = None,
+    embedded: EmbeddedOption = None,
+) -> None:
+    """Revoke an API key: refused everywhere within five seconds."""
+
+    async def work(table: TenantTable, _env: Env) -> None:
+        if not await table.revoke_key(key, at=utc_now()):
+            fail(f"there is no key {key} in force")
+        typer.echo(f"{key} revoked")
+
+    _with_table(config, embedded, work)
+
+
+def _key_document(row: ApiKeyRow) -> dict[str, object]:
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "scopes": sorted(row.scopes),
+        "created_at": rfc3339(row.created_at),
+        "revoked_at": rfc3339(row.revoked_at),
+    }
+
+
+def _with_table(
+    config: Path | None,
+    embedded: Path | None,
+    work: Callable[[TenantTable, Env], Awaitable[None]],
+) -> None:
+    require_one(config, embedded)
+
+    async def connected() -> None:
+        async with deployment_of(config, embedded) as found:
+            database = await Database.open(found.secret(found.database.runtime_dsn_file))
+            try:
+                await work(TenantTable(database), found.env)
+            finally:
+                await database.close()
+
+    run(connected())

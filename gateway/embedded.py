@@ -1,0 +1,332 @@
+"""`--embedded DIR`: from a folder to an ordinary configuration file, and its first tenant.
+
+The children are `vault/embedded`; here is what the gateway adds: `panward.toml`, a simulated
+processor to send cards to, a tenant with keys, and `credentials.json`. After that everything
+takes the ordinary `--config` path.
+"""
+
+import asyncio
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from gateway.config import Config, load_config, vault_access
+from vault.api_keys import NewApiKey, Scope, new_api_key, route_scope
+from vault.db import Database, migrate
+from vault.embedded.bootstrap import Embedded, EmbeddedParts, StartOptions
+from vault.embedded.children import Child, Program
+from vault.embedded.layout import RUNTIME, write_private
+from vault.errors import StartRefused
+from vault.observer import Silent
+from vault.tenant_table import ApiKeyRow, Tenant, TenantTable
+from vault.tokens import new_id
+from vault.transit import Transit, VaultAccess
+
+LISTENERS: Final = ("public", "private", "ops", "sandbox")
+ORIGIN: Final = "panward.test/embedded"
+TENANT: Final = "demo-shop"
+ROUTE: Final = "stripe"
+SANDBOX_READY_SECONDS: Final = 20.0
+TENANT_CHARACTERS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedDeployment:
+    """A running embedded deployment, without its gateway."""
+
+    children: Embedded
+    parts: EmbeddedParts
+    sandbox: "Sandbox"
+    config: Config
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """`credentials.json`: all that a shop needs to try panward. Null: not in this release."""
+
+    public_url: str
+    private_url: str
+    proxy_url: str | None
+    ops_url: str
+    ca_file: str
+    tenant: str
+    publishable_key: str
+    secret_key: str
+    auditor_key: str | None
+
+    def __repr__(self) -> str:
+        return "Credentials"
+
+
+class Sandbox:
+    """The simulated processor, as a child process of its own."""
+
+    def __init__(
+        self, parts: EmbeddedParts, *, remember_numbers: bool, given_up: Callable[[str], None]
+    ) -> None:
+        self.port = parts.ports["sandbox"]
+        self.control_socket = control_socket(parts)
+        self.api_key_file = parts.folder / "secrets" / "sandbox.api-key"
+        command = [
+            *(sys.executable, "-m", "gateway.sandbox", "--port", str(self.port)),
+            *("--cert", str(parts.tls_cert_file), "--key", str(parts.tls_key_file)),
+            *("--api-key-file", str(self.api_key_file)),
+            *("--control-socket", str(self.control_socket)),
+        ]
+        if remember_numbers:
+            command.append("--unsafe-remember-numbers")
+        self._child = Child(
+            Program(
+                name="sandbox processor",
+                command=tuple(command),
+                log_file=parts.folder / "log" / "sandbox.log",
+                on_parent_death=signal.SIGKILL,
+                stop=((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)),
+            ),
+            given_up=given_up,
+        )
+
+    async def start(self) -> None:
+        """Start it and wait until it answers. Raises StartRefused."""
+        if not self.api_key_file.exists():
+            write_private(self.api_key_file, f"sk_test_{secrets.token_hex(24)}\n".encode())
+        self.control_socket.unlink(missing_ok=True)
+        self._child.start()
+        await self._child.ready(self._answers, seconds=SANDBOX_READY_SECONDS, deaths_max=2)
+
+    async def stop(self) -> None:
+        await self._child.stop()
+
+    async def _answers(self, _pid: int) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return self.control_socket.exists()
+
+
+def control_socket(parts: EmbeddedParts) -> Path:
+    """Where the simulated processor takes commands: beside PostgreSQL's own socket, for one
+    socket's path is as short as the other's must be."""
+    query = parse_qs(urlsplit(parts.runtime_dsn).query)
+    return Path(query["host"][0]) / "sandbox.sock"
+
+
+@asynccontextmanager
+async def embedded_deployment(
+    folder: Path, *, at: datetime, options: StartOptions, remember_numbers: bool = False
+) -> AsyncIterator[EmbeddedDeployment]:
+    """Start the children, write `panward.toml` and `credentials.json`, and end them afterwards.
+
+    Raises StartRefused with what to change.
+    """
+    children = await Embedded.start(folder, at=at, options=options)
+    try:
+        parts = children.parts
+        sandbox = Sandbox(parts, remember_numbers=remember_numbers, given_up=options.given_up)
+        await sandbox.start()
+        try:
+            write_files(parts)
+            config = load_config(parts.folder / "panward.toml")
+            await _provide_tenant(parts, config, sandbox, at=at)
+            yield EmbeddedDeployment(children, parts, sandbox, config)
+        finally:
+            await sandbox.stop()
+    finally:
+        await children.stop()
+
+
+def write_files(parts: EmbeddedParts) -> None:
+    """Write `panward.toml` and the addresses that it names."""
+    folder = parts.folder / "secrets"
+    write_private(folder / "runtime.dsn", f"{parts.runtime_dsn}\n".encode())
+    write_private(folder / "owner.dsn", f"{parts.owner_dsn}\n".encode())
+    write_private(parts.folder / "panward.toml", configuration(parts).encode())
+
+
+def configuration(parts: EmbeddedParts) -> str:
+    """The text of an embedded deployment's `panward.toml`; also the sample of one."""
+    listeners = "\n".join(
+        f"""
+[listeners.{name}]
+host = "127.0.0.1"
+port = {parts.ports[name]}
+certificate_file = {_quoted(parts.tls_cert_file)}
+private_key_file = {_quoted(parts.tls_key_file)}"""
+        for name in ("public", "private", "ops")
+    )
+    logins = "\n".join(
+        f"""
+[vault.{login}]
+role_id_file = {_quoted(parts.logins[login].role_id_file)}
+secret_id_file = {_quoted(parts.logins[login].secret_id_file)}"""
+        for login in ("tokenize", "reveal", "credentials")
+    )
+    return f"""\
+# Written at each start of `panward up --embedded`: change it and use it with `--config`
+# only while that deployment runs, since it is what starts the database and the key service.
+env = "test"
+state_folder = "gateway"
+{listeners}
+
+[vault]
+addresses = ["{parts.vault_address}"]
+ca_file = {_quoted(parts.vault_ca_file)}
+client_certificate_file = {_quoted(parts.vault_client_cert_file)}
+client_key_file = {_quoted(parts.vault_client_key_file)}
+{logins}
+
+[database]
+runtime_dsn_file = "secrets/runtime.dsn"
+owner_dsn_file = "secrets/owner.dsn"
+
+[ledger]
+origin = "{ORIGIN}"
+
+[[routes]]
+name = "{ROUTE}"
+preset = "stripe"
+host = "127.0.0.1:{parts.ports["sandbox"]}"  # the simulated processor
+address_allow = ["127.0.0.1/32"]
+ca_file = {_quoted(parts.tls_ca_file)}
+
+[embedded]
+folder = "."
+"""
+
+
+def _quoted(path: Path) -> str:
+    """A TOML string; JSON's escapes are TOML's."""
+    return msgspec.json.encode(str(path)).decode()
+
+
+# --- the first tenant ---------------------------------------------------------------------
+
+
+async def _provide_tenant(
+    parts: EmbeddedParts, config: Config, sandbox: Sandbox, *, at: datetime
+) -> None:
+    """Once: a tenant with a key of each kind, and its processor key in HashiCorp Vault.
+
+    `credentials.json` is written last, so that an interrupted first start does it all again
+    under another name.
+    """
+    path = parts.folder / "credentials.json"
+    if path.exists():
+        kept = msgspec.json.decode(path.read_bytes(), type=Credentials)
+        write_private(path, _document(_credentials(parts, kept)))
+        return
+    await migrate(parts.owner_dsn, runtime_role=RUNTIME)
+    database = await Database.open(parts.runtime_dsn)
+    try:
+        tenant, publishable, secret = await new_tenant(
+            TenantTable(database), f"{TENANT}-{secrets.token_hex(3)}", at=at
+        )
+    finally:
+        await database.close()
+    await set_credential(
+        config, tenant.id, ROUTE, {"api_key": sandbox.api_key_file.read_text("ascii").strip()}
+    )
+    made = Credentials(
+        public_url="",
+        private_url="",
+        proxy_url=None,
+        ops_url="",
+        ca_file="",
+        tenant=tenant.id,
+        publishable_key=publishable.text,
+        secret_key=secret.text,
+        auditor_key=None,
+    )
+    write_private(path, _document(_credentials(parts, made)))
+
+
+async def new_tenant(
+    table: TenantTable, name: str, *, at: datetime
+) -> tuple[Tenant, NewApiKey, NewApiKey]:
+    """Add a tenant with a publishable key and a secret key that may do everything."""
+    tenant = Tenant(new_id("t", TENANT_CHARACTERS), name, at)
+    await table.add(tenant)
+    publishable = new_api_key("publishable_key", "test")
+    secret = new_api_key("secret_key", "test")
+    scopes = frozenset({*(scope.value for scope in Scope), route_scope(ROUTE)})
+    nothing: frozenset[str] = frozenset()
+    row = ApiKeyRow(
+        publishable.id, tenant.id, "publishable_key", publishable.digest, nothing, at, None, None
+    )
+    await table.add_key(row)
+    row = ApiKeyRow(secret.id, tenant.id, "secret_key", secret.digest, scopes, at, None, None)
+    await table.add_key(row)
+    return tenant, publishable, secret
+
+
+async def set_credential(
+    config: Config, tenant: str, route: str, data: dict[str, str]
+) -> int | None:
+    """Write a processor credential into HashiCorp Vault, under a login of one command.
+
+    Returns the new version; None when somebody else wrote at the same time. Raises any
+    KeysError; StartRefused when the configuration has no `credentials` login.
+    """
+    transit = Transit(credentials_access(config), observer=Silent())
+    try:
+        await transit.start()
+        path = f"processor/{tenant}/{route}"
+        version = await transit.secret_version(path)
+        return await transit.write_secret(path, data, cas=version)
+    finally:
+        await transit.close()
+
+
+async def list_credentials(config: Config) -> list[tuple[str, str, int]]:
+    """Return (tenant, route, version) of every processor credential; never what they are.
+
+    Raises any KeysError; StartRefused when the configuration has no `credentials` login.
+    """
+    transit = Transit(credentials_access(config), observer=Silent())
+    found = []
+    try:
+        await transit.start()
+        for folder in await transit.list_secrets("processor"):
+            tenant = folder.rstrip("/")
+            for route in await transit.list_secrets(f"processor/{tenant}"):
+                version = await transit.secret_version(f"processor/{tenant}/{route}")
+                found.append((tenant, route, version))
+    finally:
+        await transit.close()
+    return found
+
+
+def credentials_access(config: Config) -> VaultAccess:
+    """The login that may write processor credentials, and read none back.
+
+    Raises StartRefused when the configuration does not name it.
+    """
+    login = config.vault.credentials
+    if login is None:
+        raise StartRefused("vault.credentials: this command needs that login in the configuration")
+    return vault_access(config, login)
+
+
+def _credentials(parts: EmbeddedParts, kept: Credentials) -> Credentials:
+    """The same keys at this start's addresses."""
+    return msgspec.structs.replace(
+        kept,
+        public_url=f"https://127.0.0.1:{parts.ports['public']}",
+        private_url=f"https://127.0.0.1:{parts.ports['private']}",
+        ops_url=f"https://127.0.0.1:{parts.ports['ops']}",
+        ca_file=str(parts.tls_ca_file),
+    )
+
+
+def _document(credentials: Credentials) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(credentials)) + b"\n"
