@@ -12,3 +12,42 @@ ARGS ?=
 	@touch .venv/.made
 
 .venv: .venv/.made
+
+# The story, with a real OpenBao and a real PostgreSQL: `make demo ARGS=--once` ends after it.
+demo: .venv/.made
+	.venv/bin/panward demo $(ARGS)
+
+# What needs no running server: style, types, directions of imports.
+check: .venv/.made
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+# Everything that CI runs.
+test: check
+	.venv/bin/coverage erase
+	.venv/bin/coverage run -m pytest -m "not long" $(ARGS)
+	.venv/bin/coverage combine --quiet
+	.venv/bin/coverage report
+
+# Soaks and many repeats: an hour or so.
+test-long: .venv/.made
+	.venv/bin/python -m pytest -m long $(ARGS)
+
+# The performance table. Load comes from wrk, which `make system-packages` installs.
+bench: .venv/.made
+	.venv/bin/python -m bench $(ARGS)
+
+# What only the distribution has (Debian, Ubuntu).
+system-packages:
+	apt-get update -qq
+	apt-get install --yes --quiet --no-install-recommends wrk util-linux
+
+# A new lock file, from pyproject.toml; needs uv.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --extra embedded --extra demo --group dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,221 @@
+"""The rules of this house that no linter knows, as checks of our own source.
+
+Each message says what to do instead. An exception is an entry here with its reason: adding one
+is a decision.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.problems import PROBLEMS
+from tests.cards import luhn_sum
+from vault import errors as custody_errors
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted([*ROOT.glob("vault/**/*.py"), *ROOT.glob("gateway/**/*.py")])
+TESTS = sorted(ROOT.glob("tests/**/*.py"))
+
+MAY_REVEAL = {
+    "vault/card.py": "brand, Luhn test and the list of test numbers need the digits once",
+    "vault/keys.py": "seals records and hashes digits in HashiCorp Vault",
+    "vault/tokens.py": "a pan_like token keeps the last four",
+    "gateway/order.py": "puts the number in place, in memory, just before it is sent",
+    "gateway/reply.py": "finds a number that was sent in what comes back",
+}
+LONG_FILES = {
+    "vault/authorizations.py": "one story: claim, intent, outcome, spool",
+    "vault/ledger/store.py": "one story: the writer, with what a lost COMMIT answer asks of it",
+    "vault/token_table.py": "units and reads of one table",
+    "vault/intent_table.py": "units of intents and outcomes, with their two long statements",
+    "gateway/app.py": "the wiring",
+    "gateway/metrics.py": "the table of all metrics",
+    "gateway/embedded.py": "from a folder to a deployment",
+}
+LONG_FUNCTIONS = {
+    "gateway/app.py:_open_gateway": "the wiring of the edge, a part a line",
+}
+MAY_MAKE_TASKS = {
+    "gateway/in_flight.py": "owns what must reach its end",
+    "vault/batching.py": "one task a lane",
+    "vault/ledger/store.py": "the writer, and its COMMIT",
+    "vault/transit_login.py": "a token is renewed for as long as it is used",
+}
+VAGUE = re.compile(r"(^|_)(utils?|helpers?|common|misc|manager|base)(_|$)")
+CARDS_ALLOWED = {
+    "tests/cards.py": "the published test cards",
+    "vault/published_test_cards.toml": "what a live deployment refuses",
+    "gateway/demo/test_cards.toml": "the cards of the demo",
+    "requirements.lock": "hashes",
+}
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+def calls(path: Path, attribute: str) -> Iterator[ast.Call]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr == attribute:
+                yield node
+
+
+@pytest.mark.guards("T-76")
+def test_only_the_listed_modules_open_a_card() -> None:
+    opening = {name(path) for path in SOURCES for _ in calls(path, "reveal")}
+    assert opening == set(MAY_REVEAL), "a new place that reveals is a decision: list it, or move it"
+
+
+def test_files_and_functions_stay_small() -> None:
+    long_files = {name(p) for p in SOURCES if len(p.read_text().splitlines()) > 400}
+    assert long_files <= set(LONG_FILES), f"look for a seam: {long_files - set(LONG_FILES)}"
+    long_functions = {
+        f"{name(path)}:{node.name}"
+        for path in SOURCES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= 55
+    }
+    assert long_functions <= set(LONG_FUNCTIONS), f"cut: {long_functions - set(LONG_FUNCTIONS)}"
+
+
+def test_every_module_and_class_says_what_it_is() -> None:
+    silent = [name(p) for p in SOURCES if not ast.get_docstring(tree(p))]
+    silent += [
+        f"{name(path)}:{node.name}"
+        for path in SOURCES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ClassDef)
+        and not node.name.startswith("_")
+        and not ast.get_docstring(node)
+    ]
+    assert not silent, f"one sentence each: {silent}"
+
+
+def test_names_explain_something() -> None:
+    vague = [name(p) for p in [*SOURCES, *TESTS] if VAGUE.search(p.stem)]
+    assert not vague, f"name what it holds: {vague}"
+
+
+@pytest.mark.guards("T-32")
+def test_no_foreign_error_is_formatted_or_chained() -> None:
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                if node.func.attr == "exception" and ast.unparse(node.func.value) in {
+                    "logger",
+                    "logging",
+                    "log",
+                }:
+                    found.append(f"{name(path)}:{node.lineno} logger.exception")
+                if any(word.arg == "exc_info" for word in node.keywords):
+                    found.append(f"{name(path)}:{node.lineno} exc_info")
+    assert not found, f"log the error's type, never its text: {found}"
+
+
+@pytest.mark.guards("T-32")
+@pytest.mark.parametrize(
+    "adapter",
+    ["vault/db.py", "vault/transit_nodes.py", "vault/ledger/store.py", "gateway/upstream.py"],
+)
+def test_adapters_raise_after_their_handlers(adapter: str) -> None:
+    """A raise inside an `except` keeps the foreign error, plaintext and all, as its context."""
+    for node in ast.walk(tree(ROOT / adapter)):
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        raised = [each for each in ast.walk(node) if isinstance(each, ast.Raise) and each.exc]
+        assert not raised, f"{adapter}:{node.lineno}: set a variable, raise after the block"
+        for each in ast.walk(node):
+            if isinstance(each, ast.Call) and isinstance(each.func, ast.Name):
+                named = each.func.id in {"str", "repr", "format"}
+                assert not named, f"{adapter}:{each.lineno}: keep the class of the error only"
+
+
+def test_bare_tasks_are_made_in_few_places() -> None:
+    making = {
+        name(path)
+        for path in SOURCES
+        for call in [*calls(path, "create_task"), *calls(path, "ensure_future")]
+        if ast.unparse(call.func).startswith("asyncio.")
+    }
+    assert making == set(MAY_MAKE_TASKS)
+
+
+@pytest.mark.guards("T-10")
+def test_aiohttp_never_parses_a_body_for_us() -> None:
+    banned = re.compile(r"\brequest\.(post|json|text|multipart|read)\(")
+    found = [name(p) for p in SOURCES if banned.search(p.read_text()) and "sandbox" not in name(p)]
+    assert not found, f"read_body, then our own codecs: {found}"
+
+
+@pytest.mark.guards("T-45")
+def test_no_request_follows_a_redirect() -> None:
+    for call in calls(ROOT / "gateway/upstream.py", "request"):
+        said = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        assert said.get("allow_redirects") == "False", f"line {call.lineno}"
+
+
+def test_what_is_banned_stays_out() -> None:
+    banned = re.compile(
+        r"add_static|WebSocketResponse|normalize_path_middleware|BasicAuth|\bCookieJar\b"
+        r"|import pickle|import marshal|yaml\.load|verify\s*=\s*False|CERT_NONE|check_hostname = False"
+    )
+    found = [f"{name(p)}: {m[0]}" for p in SOURCES if (m := banned.search(p.read_text()))]
+    assert not found, found
+
+
+def test_no_card_number_is_written_down_outside_the_list() -> None:
+    digits = re.compile(r"(?<![0-9A-Za-z_.])[0-9]{13,19}(?![0-9A-Za-z_])")
+    texts = [
+        path
+        for path in ROOT.rglob("*")
+        if path.is_file()
+        and path.suffix in {".py", ".toml", ".md", ".sql", ".hcl", ".lua", ".json", ".lock", ""}
+        and not {".venv", ".git"} & set(path.relative_to(ROOT).parts)
+        and not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+    ]
+    found = [
+        name(path)
+        for path in texts
+        if name(path) not in CARDS_ALLOWED
+        for number in digits.findall(path.read_text(errors="replace"))
+        if luhn_sum(number) % 10 == 0 and number[0] in "3456"
+    ]
+    assert not found, f"take it from tests/cards.py: {found}"
+
+
+def test_every_custody_error_has_an_answer() -> None:
+    classes = {
+        each
+        for each in vars(custody_errors).values()
+        if isinstance(each, type) and issubclass(each, custody_errors.CustodyError)
+    }
+    assert classes <= set(PROBLEMS), f"a row in gateway/problems.py: {classes - set(PROBLEMS)}"
+
+
+def test_every_module_has_a_test_file() -> None:
+    """A mirror of the tree; what is tested through a neighbor is listed with it."""
+    tests = {path.stem for path in TESTS}
+    missing = [
+        name(path)
+        for path in SOURCES
+        if path.stem not in {"__init__", "__main__"}
+        and not {f"test_{path.stem}", TESTED_BY.get(name(path), "")} & tests
+        and not name(path).startswith(("gateway/sandbox/", "gateway/commands/", "gateway/demo/"))
+    ]
+    assert not missing, f"write one, or say in TESTED_BY which covers it: {missing}"
+
+
+TESTED_BY = {
+    "gateway/codecs/json.py": "test_json_codec",
+}
+"""Modules whose behavior is a neighbor's test's subject, too small for a file of their own."""
