@@ -51,15 +51,15 @@ TRY_AGAIN: Final = (
 DOUBTFUL_WARNING: Final = "01000"  # "canceling wait for synchronous replication"
 
 
-class _Doubtful(Exception):  # noqa: N818 - a state, not an error
+class _Doubtful(Exception):
     """COMMIT was sent and its answer is not known."""
 
 
-class _TryAgain(Exception):  # noqa: N818
+class _TryAgain(Exception):
     """The batch was refused before it wrote anything."""
 
 
-class _Inconsistent(Exception):  # noqa: N818
+class _Inconsistent(Exception):
     """The head contradicts itself, or what this process saw acknowledged."""
 
     def __init__(self, cause: str) -> None:
@@ -184,33 +184,35 @@ class Ledger:
         """One transaction, and what follows from how it ended."""
         started = perf_counter()
         taken: list[_Waiting] = []
-        failure: CustodyError | None = None
-        pause = False
+        entries = 0
         try:
-            if self._in_doubt is not None:
+            if self._in_doubt is None:
+                entries = await self._append_waiting(taken)
+            else:
                 await self._settle_doubt()
-                return
-            entries = await self._append_waiting(taken)
-            self._observer.ledger_appended(entries, perf_counter() - started, "ok")
         except _Doubtful:
+            result = "doubtful"
             self._drop_connection()
-            self._observer.ledger_appended(0, perf_counter() - started, "doubtful")
         except _TryAgain:
+            result = "again"
             self._put_back(taken)
-            pause = True
-        except _Inconsistent as found:
-            self.seal(found.cause)
-            failure = LedgerUnavailable()
-        except StoreUnavailable as error:  # no connection: nothing was written
-            failure = error
-        except FOREIGN as error:
-            failure = store_error(type(error))()
-        if failure is not None:
-            self._observer.ledger_appended(0, perf_counter() - started, "failed")
+        except (_Inconsistent, StoreUnavailable, *FOREIGN) as error:
+            result = "failed"
+            failure = self._failure(error)
             self._drop_connection()
             self._fail(taken or self._take_all(), failure)
-        if pause or failure is not None or self._in_doubt is not None:
+        else:
+            result = "ok"
+        self._observer.ledger_appended(entries, perf_counter() - started, result)
+        if result != "ok":
             await asyncio.sleep(RETRY_SECONDS)
+
+    def _failure(self, error: BaseException) -> CustodyError:
+        """Our error for what ended a transaction before its COMMIT: nothing was written."""
+        if isinstance(error, _Inconsistent):
+            self.seal(error.cause)
+            return LedgerUnavailable()
+        return error if isinstance(error, StoreUnavailable) else store_error(type(error))()
 
     async def _append_waiting(self, taken: list[_Waiting]) -> int:
         connection = await self._connected()

@@ -1,0 +1,1 @@
+"""Child processes of an embedded deployment (`env = "test"` only)."""

@@ -1,0 +1,36 @@
+# The login of one irreversible or alarming act at a time, on an operator's word. It opens no
+# card and makes no signature.
+path "sys/seal" {
+  capabilities = ["update", "sudo"]
+}
+
+# Ends old versions of `pan`: ciphertexts that nobody rewrapped are lost with them.
+path "transit/keys/pan/config" {
+  capabilities = ["update"]
+  allowed_parameters = {
+    "min_decryption_version" = []
+    "min_encryption_version" = []
+  }
+}
+path "transit/keys/pan/trim" {
+  capabilities = ["update"]
+}
+
+# A new version changes fingerprints, digests and the keys that verifiers know.
+path "transit/keys/fingerprint/rotate" {
+  capabilities = ["update"]
+}
+path "transit/keys/digest/rotate" {
+  capabilities = ["update"]
+}
+path "transit/keys/ledger/rotate" {
+  capabilities = ["update"]
+}
+path "transit/keys/edge-sign/rotate" {
+  capabilities = ["update"]
+}
+
+# For an auditor who has to find a known value in the audit log.
+path "sys/audit-hash/+" {
+  capabilities = ["update"]
+}
