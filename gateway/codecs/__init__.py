@@ -1,0 +1,1 @@
+"""Find and replace at selectors: pure, bytes to bytes, splicing."""

@@ -1,0 +1,81 @@
+"""What every codec hands out, and the one way a body is changed. Pure.
+
+A codec reads a body into `Field`s, each with the place of its value's bytes. Putting other bytes
+there leaves all the rest as it was sent: order, duplicates, white space, a byte order mark.
+What never lives here: the rules of one format, and anything that re-serializes a body.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Self
+
+BOM: Final = b"\xef\xbb\xbf"
+
+
+class Shape(Enum):
+    """What stands at a place."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    WORD = "word"  # true, false, null
+    KEY = "key"  # the name of a member, where a format has names apart from values
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Field:
+    """One value of a body: its decoded name and text, and where its bytes stand.
+
+    `text` is None where the bytes do not decode; only a declared field has to.
+    It prints nothing, because its text may be anything.
+    """
+
+    name: str
+    text: str | None
+    start: int
+    end: int
+    shape: Shape = Shape.TEXT
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Document:
+    """A body's values in the order of their places, and the names that were given twice."""
+
+    fields: tuple[Field, ...]
+    repeated: frozenset[str]
+
+    @classmethod
+    def of(cls, fields: Iterable[Field], names: Iterable[str]) -> Self:
+        """Take the fields of one body; `names` is every name in it, as often as it stands there."""
+        counts = Counter(names)
+        repeated = frozenset(name for name, count in counts.items() if count > 1)
+        return cls(tuple(fields), repeated)
+
+    def repeats(self, name: str) -> bool:
+        """Whether `name`, or what it stands in, was given twice: two readers could differ."""
+        return any(
+            name == twice or name.startswith((f"{twice}.", f"{twice}[")) for twice in self.repeated
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Replacement:
+    """Bytes to put in the place of those from `start` to `end`."""
+
+    start: int
+    end: int
+    value: bytes
+
+
+def splice(body: bytes, replacements: Iterable[Replacement]) -> bytearray:
+    """Return the body with each replacement made, every other byte as it was."""
+    spliced = bytearray()
+    done = 0
+    for replacement in sorted(replacements, key=lambda each: each.start):
+        assert done <= replacement.start <= replacement.end <= len(body), "overlapping places"
+        spliced += body[done : replacement.start]
+        spliced += replacement.value
+        done = replacement.end
+    spliced += body[done:]
+    return spliced

@@ -1,0 +1,1 @@
+"""Presets: what each processor's API looks like, as data."""

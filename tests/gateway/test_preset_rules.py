@@ -1,0 +1,104 @@
+from importlib.resources import files
+
+import pytest
+
+from gateway import preset
+from gateway.preset_rules import problems_of, remarks_on
+
+FILE = (files("gateway.processors") / "stripe.toml").read_text()
+METHODS = 'name = "payment_methods.create"'
+METHODS_TYPE = """
+path = "/v1/payment_methods"
+content_type = "application/x-www-form-urlencoded"
+"""
+
+
+def _problems(old: str, new: str) -> list[str]:
+    assert old in FILE
+    return problems_of(preset.parse(FILE.replace(old, new, 1).encode()))
+
+
+@pytest.mark.parametrize("name", ["stripe"])
+def test_the_presets_of_the_package_have_no_problems(name: str) -> None:
+    assert problems_of(preset.load(name)) == []
+    assert remarks_on(preset.load(name)) == []
+
+
+def test_an_unverified_preset_is_said_aloud() -> None:
+    unverified = preset.parse(FILE.replace("verified = true", "verified = false").encode())
+    assert problems_of(unverified) == []
+    assert remarks_on(unverified) == ["Stripe is unverified: prove it in its sandbox"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "finding"),
+    [
+        ('name = "stripe"', 'name = "Stripe"', "name: "),
+        ('live = ["api.stripe.com", "files.stripe.com"]', "live = []", "hosts: at least one"),
+        ('"api.stripe.com"', '"API.stripe.com"', "hosts: 'API.stripe.com' is no"),
+        ('"api.stripe.com"', '"*.stripe.com"', "hosts: "),
+        ('"api.stripe.com"', '"127.0.0.1"', "hosts: "),
+        ('"api.stripe.com"', '"api.stripe.com:443"', "hosts: "),
+        ('"api.stripe.com"', '"files.stripe.com"', "hosts: files.stripe.com is given twice"),
+        ("timeout_seconds = 75", "timeout_seconds = 0", "timeout_seconds: "),
+        ("timeout_seconds = 75", "timeout_seconds = 601", "timeout_seconds: "),
+        ("connect_seconds = 3", "connect_seconds = 76", "connect_seconds: "),
+        ("tls_seconds = 3", "tls_seconds = -1", "tls_seconds: "),
+        ("body_bytes_max = 1_048_576", "body_bytes_max = 0", "body_bytes_max: "),
+        ("reply_bytes_max = 1_048_576", "reply_bytes_max = 99_999_999", "reply_bytes_max: "),
+        ("replay_seconds = 86_400", "replay_seconds = -1", "idempotency.replay_seconds: "),
+        ("[401, 403, 429]", "[401, 500]", "not_executed_statuses: 500"),
+        ('headers = ["authorization"]', 'headers = ["Authorization"]', "credential.headers: "),
+        ('"x-real-ip"', '"x real ip"', "headers.request_dropped: "),
+        ('"x-real-ip"', '"idempotency-*"', "the idempotency key would not reach"),
+        ('"request-id"', '"location"', "redirects and cookies"),
+        ('"request-id"', '"set-*"', "redirects and cookies"),
+        ('header = "idempotency-key"', 'header = "Key!"', "idempotency.header: "),
+        (METHODS, 'name = "tokens.create"', "name: tokens.create is given twice"),
+        (METHODS, 'name = "Create!"', "operation Create!: name"),
+        ("/v1/payment_intents/{id}/cancel", "/v1/payment_intents/{x}/capture", "path: POST"),
+        ('path = "/v1/refunds"', 'path = "/v1/refunds/"', "refunds.create: path"),
+        ('path = "/v1/refunds"', 'path = "/v1/../refunds"', "refunds.create: path"),
+        ('path = "/v1/refunds"', 'path = "/v1/re{id}"', "refunds.create: path"),
+        (
+            METHODS_TYPE,
+            METHODS_TYPE.replace("application/x-www-form-urlencoded", "text/xml"),
+            "content_type: there is no codec",
+        ),
+        (
+            METHODS_TYPE,
+            METHODS_TYPE.replace("x-www-form-urlencoded", "json"),
+            "cards: card[number] is no path",
+        ),
+        ('kind = "store_card"', 'kind = "other"', "never `other`"),
+        ('cvc = "card[cvc]"', 'cvc = "card[number]"', "cards: card[number] is given twice"),
+        ('number = "card[number]"', 'number = "description"', "text: description is a card's"),
+        ("cards = [\n", "cards = [\n" + '{ number = "n" },\n' * 16, "cards: at most 16"),
+        ('statuses = ["409"]', "statuses = []", "results 1: statuses"),
+        ('statuses = ["409"]', 'statuses = ["4x9"]', "results 1: statuses"),
+        ('reason = "upstream_in_flight"\n', "", "results 1: a reason for"),
+        ('result = "declined"', 'result = "declined"\nreason = "x"', "results 2: a reason for"),
+        ('"upstream_in_flight"', '"Up!"', "results 1: a reason is"),
+        ('path = "error.type"', 'path = "$.error"', "results 2: '$.error' is no path"),
+        ('is = ["card_error"]', 'is = ["card_error"], exists = true', "needs either"),
+        (', is = ["card_error"]', "", "needs either"),
+        ('"error.payment_intent.id"', '"[0]"', "references: '[0]' is no path"),
+        ("  { status = 400, type", "  { statuses = [400], type", "errors.rules: the last"),
+        ('status = 400, type = "idem', 'status = 200, type = "idem', "200 would read as success"),
+        ('body = \'{"error"', "body = '{error", "errors.body: not JSON"),
+        ('"message":{message}', '"message":"m"', "errors.body: needs {code} and {message}"),
+    ],
+)
+def test_a_preset_that_makes_no_sense_is_told_what_to_change(
+    old: str, new: str, finding: str
+) -> None:
+    problems = _problems(old, new)
+    assert any(finding in problem for problem in problems), problems
+
+
+def test_a_preset_without_rules_for_errors_is_told_so() -> None:
+    start, end = FILE.index("rules = ["), FILE.index("# --- what its replies mean")
+    empty = preset.parse((FILE[:start] + "rules = []\n" + FILE[end:]).encode())
+    assert problems_of(empty) == [
+        "errors.rules: the last one must fit all others, so it names no codes or statuses"
+    ]
