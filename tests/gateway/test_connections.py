@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trustme
@@ -15,7 +16,7 @@ import trustme
 from gateway import connections
 from gateway.connections import Limits, Seats, connections_for, listen, whose
 from gateway.listeners import server_context
-from tests.gateway.raw_client import Shell, get, hang_up, rest, serving, status
+from tests.gateway.raw_client import Shell, get, hang_up, rest, serving, status, until
 from vault.errors import StartRefused
 
 CLOSE = b"Connection: close\r\n"
@@ -23,11 +24,6 @@ CLOSE = b"Connection: close\r\n"
 
 async def answered(shell: Shell) -> bool:
     return status(await shell.exchange(get(b"/marker", CLOSE))) == 200
-
-
-async def until_free(shell: Shell) -> None:
-    while shell.listener._door._seats.taken:  # noqa: ASYNC110 - a count has no event
-        await asyncio.sleep(0.01)
 
 
 @pytest.mark.guards("T-08")
@@ -41,7 +37,7 @@ async def test_one_address_gets_so_many_connections_and_no_more() -> None:
         assert shell.count("requests_shed_total", **{"class": "connection", "reason": "address"})
         await hang_up(one[1])
         await hang_up(other[1])
-        await until_free(shell)
+        await until(lambda: not shell.seats_taken)
         assert await answered(shell)
 
 
@@ -53,7 +49,7 @@ async def test_all_together_get_so_many_connections_and_no_more() -> None:
         labels = {"class": "connection", "reason": "connections"}
         assert shell.count("requests_shed_total", **labels) == 1
         await hang_up(writer)
-        await until_free(shell)
+        await until(lambda: not shell.seats_taken)
         assert await answered(shell)
 
 
@@ -82,6 +78,36 @@ def test_a_party_is_an_address_or_a_network_of_version_6() -> None:
     assert whose("::ffff:192.0.2.1") != whose("::ffff:192.0.2.2")
 
 
+async def test_a_crowd_is_let_in_by_turns() -> None:
+    async with serving(Limits(connections_max=4096)) as shell:
+        crowd = [socket.create_connection(("127.0.0.1", shell.port)) for _ in range(80)]
+        await until(lambda: shell.seats_taken == 80)
+        for one in crowd:
+            one.close()
+        await until(lambda: not shell.seats_taken)
+
+
+class Impatient:
+    """A listening socket whose first caller has left before it was accepted."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        self.asked += 1
+        raise ConnectionAbortedError if self.asked == 1 else BlockingIOError
+
+
+async def test_a_caller_who_left_already_is_passed_over() -> None:
+    async with serving() as shell:
+        door = shell.listener._door
+        door._listening, listening = cast("socket.socket", Impatient()), door._listening
+        door._accept()
+        assert cast("Impatient", door._listening).asked == 2
+        door._listening = listening
+        assert await answered(shell)
+
+
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     folder: Path = tmp_path_factory.mktemp("tls")
@@ -100,7 +126,7 @@ async def test_a_handshake_has_a_deadline_and_a_seat(context: ssl.SSLContext, be
         writer.write(begun)
         assert await shell.exchange(b"") == b""  # full: told nothing, for that would cost TLS
         assert not (await rest(reader)).startswith(b"HTTP")
-        await until_free(shell)
+        await until(lambda: not shell.seats_taken)
         labels = {"class": "connection", "reason": "handshake"}
         assert shell.count("requests_shed_total", **labels) == 1
         await hang_up(writer)
@@ -112,11 +138,10 @@ async def test_who_is_still_being_let_in_does_not_hold_up_the_end(
     monkeypatch.setattr(connections, "SETTLE_SECONDS", 0.1)
     async with serving(Limits(), context=context) as shell:
         reader, writer = await shell.connect()
-        while not shell.listener._door._seats.taken:  # noqa: ASYNC110 - a count has no event
-            await asyncio.sleep(0.01)
+        await until(lambda: shell.seats_taken)
         await shell.listener.close()
         assert await rest(reader) == b""
-        assert shell.listener._door._seats.taken == 0
+        assert shell.seats_taken == 0
         await hang_up(writer)
 
 
@@ -173,9 +198,7 @@ async def test_a_caller_who_reads_nothing_is_given_up_by_the_kernel_too() -> Non
         _, writer = await shell.connect()
         writer.write(get(b"/wait"))
         await shell.application.entered.wait()
-        server = shell.listener._runner.server
-        assert server is not None
-        transport = server.connections[0].transport
+        transport = shell.connections[0].transport
         assert transport is not None
         accepted = transport.get_extra_info("socket")
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000

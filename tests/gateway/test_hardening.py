@@ -32,9 +32,11 @@ except StartRefused as refusal:
 """
 
 
-def started(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def started(
+    *options: str, before: str = "", after: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, *options, "-c", HARDEN],
+        [sys.executable, *options, "-c", before + HARDEN + after],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -64,9 +66,27 @@ def test_an_unsafe_interpreter_does_not_start(
     assert word in ended.stderr
 
 
-def test_a_usual_interpreter_starts() -> None:
-    ended = started()
+def test_a_usual_interpreter_starts_and_is_closed() -> None:
+    ended = started(after='print(open("/proc/self/status").read())')
     assert (ended.returncode, ended.stderr) == (0, "")
+    assert "NoNewPrivs:\t1" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("before", "word"),
+    [
+        (
+            "from aiohttp import http_parser as p; p.HttpRequestParser = p.HttpRequestParserPy",
+            "C extensions",
+        ),
+        ("from importlib import metadata; metadata.version = lambda name: '0.1'", "or newer"),
+    ],
+    ids=["parser", "versions"],
+)
+def test_an_unsafe_library_does_not_start(before: str, word: str) -> None:
+    ended = started(before=before)
+    assert ended.returncode == 78
+    assert word in ended.stderr
 
 
 @dataclass
@@ -126,6 +146,13 @@ def test_what_must_be_there_must_be_there() -> None:
         refuse_old_versions(floors(cryptography=None).get)
     with pytest.raises(StartRefused, match=r"3\.11"):
         refuse_old_versions(floors().get, python=(3, 10))
+
+
+def test_a_kernel_that_refuses_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardening, "PR_SET_DUMPABLE", 1 << 20)  # no such option
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    with pytest.raises(StartRefused, match="prctl"):
+        hardening.close_process()
 
 
 # --- what is closed ---------------------------------------------------------------------------

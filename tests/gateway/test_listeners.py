@@ -1,18 +1,20 @@
 """Listeners over real sockets: framing, time, size, and how they end."""
 
 import asyncio
-import ssl
-from pathlib import Path
+import socket
 
 import pytest
-import trustme
-import uvloop
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser
 
 from gateway import listeners
-from gateway.connections import Limits
-from gateway.listeners import SafeHandler, refuse_loose_routes, server_context, verify
+from gateway.connections import Limits, Seat, Seats, listen
+from gateway.listeners import (
+    SafeHandler,
+    refuse_loose_routes,
+    start_listener,
+    verify,
+)
 from gateway.middleware import Pace
 from tests.gateway.framing_vectors import CHUNKED, FRAMING, MARKER, TOKENS, VERSIONS, chunked
 from tests.gateway.raw_client import (
@@ -26,6 +28,7 @@ from tests.gateway.raw_client import (
     rest,
     serving,
     status,
+    until,
 )
 from vault.errors import StartRefused
 
@@ -44,12 +47,13 @@ EXPECTATIONS = {
 @pytest.mark.guards("T-01")
 @pytest.mark.guards("T-03")
 @pytest.mark.guards("T-04")
+@pytest.mark.parametrize("tail", [b"", MARKER], ids=["alone", "followed"])
 @pytest.mark.parametrize("vector", FRAMING.values(), ids=FRAMING)
 async def test_a_head_that_can_be_read_in_two_ways_is_refused_and_the_connection_closed(
-    vector: bytes,
+    vector: bytes, tail: bytes
 ) -> None:
     async with serving(SHORT) as shell:
-        reply = await shell.exchange(vector + MARKER)
+        reply = await shell.exchange(vector + tail)
         assert status(reply) == 400
         assert reply.count(b"HTTP/1.1 ") == 1
         assert headers(reply)["connection"] == "close"
@@ -58,13 +62,22 @@ async def test_a_head_that_can_be_read_in_two_ways_is_refused_and_the_connection
 
 
 @pytest.mark.guards("T-01")
+@pytest.mark.parametrize("tail", [b"", MARKER], ids=["alone", "followed"])
 @pytest.mark.parametrize("vector", VERSIONS.values(), ids=VERSIONS)
-async def test_only_the_one_version_is_spoken(vector: bytes) -> None:
+async def test_only_the_one_version_is_spoken(vector: bytes, tail: bytes) -> None:
     async with serving(SHORT) as shell:
-        reply = await shell.exchange(vector + MARKER)
-        assert status(reply) in {400, 505, 0}
-        assert reply.count(b"HTTP/") <= 1
+        reply = await shell.exchange(vector + tail)
+        assert status(reply) in {400, 505}
+        assert reply.count(b"Panward-Request-Id") == 1
+        assert headers(reply)["connection"] == "close"
         assert shell.seen == []
+
+
+async def test_another_version_is_told_which_one_is_spoken() -> None:
+    async with serving(SHORT) as shell:
+        for version in ("1.0", "2.0", "0.9"):
+            assert status(await shell.exchange(VERSIONS[version])) == 505
+        assert shell.count("http_protocol_errors_total", kind="version") == 3
 
 
 async def test_what_is_written_in_the_one_way_gets_in() -> None:
@@ -193,20 +206,84 @@ async def test_a_broken_chunk_is_answered_at_once_though_the_body_was_asked_for(
         await hang_up(writer)
 
 
+@pytest.mark.guards("T-01")
+async def test_a_broken_chunk_behind_another_request_is_answered_in_its_turn() -> None:
+    async with serving(pace=Pace(start_seconds=60, seconds_max=60)) as shell:
+        reader, writer = await shell.connect()
+        writer.write(get(b"/wait"))
+        await shell.application.entered.wait()
+        writer.write(TOKENS + CHUNKED + b"\r\n2\r\n{}\r\n")
+        await until(lambda: shell.connections[0]._messages)
+        writer.write(b"zz\r\n" + MARKER)
+        await until(lambda: len(shell.connections[0]._messages) == 2)
+        shell.application.go_on.set()
+        reply = await rest(reader)
+        assert reply.count(b"HTTP/1.1 200 ") == reply.count(b"HTTP/1.1 400 ") == 1
+        assert shell.seen == [("GET", "/wait", b"")]
+        await hang_up(writer)
+
+
 @pytest.mark.guards("T-08")
 async def test_a_caller_who_does_not_read_is_cut_off() -> None:
     limits = Limits(keepalive_seconds=60, write_seconds=0.3, shutdown_seconds=1)
     async with serving(limits) as shell:
         reader, writer = await shell.connect()
+        writer.write(get(b"/wait"))
+        await shell.application.entered.wait()
+        accepted(shell).setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)  # the other lock
         transport = writer.transport
         assert isinstance(transport, asyncio.Transport)
         transport.pause_reading()
+        shell.application.go_on.set()
         writer.write(get(b"/big"))
-        while shell.listener._door._seats.taken or not shell.seen:  # noqa: ASYNC110 - has no event
-            await asyncio.sleep(0.05)
+        await until(lambda: not shell.seats_taken)
         transport.resume_reading()
         assert len(await rest(reader)) < 1 << 24
         await hang_up(writer)
+
+
+@pytest.mark.guards("T-08")
+async def test_a_caller_who_reads_late_but_in_time_gets_all() -> None:
+    async with serving(Limits(keepalive_seconds=1, write_seconds=60)) as shell:
+        reader, writer = await shell.connect()
+        transport = writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        writer.write(get(b"/big", CLOSE))
+        await until(lambda: shell.connections and shell.connections[0].writing_paused)
+        transport.resume_reading()
+        assert len((await rest(reader)).partition(b"\r\n\r\n")[2]) == 1 << 24
+        await hang_up(writer)
+
+
+async def test_a_connection_that_is_gone_is_not_waited_for() -> None:
+    async with serving() as shell:
+        handler = handler_of(shell)
+        handler.pause_writing()
+        assert handler._stall is None
+
+
+@pytest.mark.guards("T-01")
+async def test_rubbish_behind_a_whole_request_does_not_spoil_it() -> None:
+    async with serving() as shell:
+        reader, writer = await shell.connect()
+        writer.write(get(b"/wait"))
+        await shell.application.entered.wait()
+        writer.write(b"rubbish\r\n\r\n")
+        await until(lambda: shell.connections[0]._messages)
+        shell.application.go_on.set()
+        reply = await rest(reader)
+        assert reply.count(b"HTTP/1.1 200 ") == reply.count(b"HTTP/1.1 400 ") == 1
+        await hang_up(writer)
+
+
+def accepted(shell: Shell) -> socket.socket:
+    """Find the other end of the only connection."""
+    transport = shell.connections[0].transport
+    assert transport is not None
+    found = transport.get_extra_info("socket")._sock
+    assert isinstance(found, socket.socket)
+    return found
 
 
 # --- ends ---------------------------------------------------------------------------------
@@ -235,6 +312,42 @@ async def test_an_answer_that_has_begun_is_cut_and_not_followed_by_another() -> 
         assert CANARY.encode() not in reply + shell.stream.getvalue()
         (event,) = shell.events()
         assert (event["error"], event["code"]) == ("builtins.ValueError", "internal_error")
+
+
+@pytest.mark.guards("T-07")
+@pytest.mark.guards("T-32")
+async def test_an_answer_that_cannot_be_written_is_told_by_its_type_alone() -> None:
+    async with serving() as shell:
+        shell.noisy = True
+        assert await shell.exchange(get(b"/unwritable")) == b""
+        assert CANARY.encode() not in shell.stream.getvalue()
+        told = [line for line in shell.lines() if line["event"] == "connection_error"]
+        assert [line["error"] for line in told] == ["builtins.ValueError"]
+
+
+async def test_a_request_that_outlives_the_end_is_canceled_and_told() -> None:
+    async with serving(Limits(keepalive_seconds=60, shutdown_seconds=0.1)) as shell:
+        _, writer = await shell.connect()
+        writer.write(get(b"/wait"))
+        await shell.application.entered.wait()
+        await shell.listener.close()
+        (event,) = shell.events()
+        assert (event["status"], event["code"]) == (499, "canceled")
+        await hang_up(writer)
+
+
+async def test_a_start_that_fails_leaves_no_socket_behind() -> None:
+    async def broken(_app: web.Application) -> None:
+        raise RuntimeError
+
+    async with serving() as shell:
+        app = web.Application()
+        app.on_startup.append(broken)
+        with listen(("127.0.0.1", 0)) as probe:
+            address = probe.getsockname()
+        with pytest.raises(RuntimeError):
+            await start_listener(app, None, address, net=shell.net, limits=Limits())
+        listen(address).close()
 
 
 @pytest.mark.guards("T-10")
@@ -267,10 +380,11 @@ async def test_a_live_connection_has_the_settings() -> None:
         await hang_up(writer)
 
 
-def handler_of(shell: Shell) -> SafeHandler:
+def handler_of(shell: Shell, seat: Seat | None = None) -> SafeHandler:
     server = shell.listener._runner.server
     assert server is not None
-    return SafeHandler(server, shell.net, Limits(), loop=asyncio.get_running_loop())
+    seat = seat or Seats(1, None).take("")
+    return SafeHandler(server, shell.net, Limits(), seat, loop=asyncio.get_running_loop())
 
 
 @pytest.mark.parametrize("name", ["FIELD_BYTES_MAX", "LINE_BYTES_MAX", "HEADERS_MAX"])
@@ -279,12 +393,12 @@ async def test_a_setting_that_did_not_arrive_stops_the_start(
 ) -> None:
     async with serving() as shell:
 
-        def make() -> SafeHandler:
+        def make(seat: Seat) -> SafeHandler:
             with monkeypatch.context() as other:
                 other.setattr(listeners, name, 8190)
-                return handler_of(shell)
+                return handler_of(shell, seat)
 
-        verify(lambda: handler_of(shell), Limits())
+        verify(lambda seat: handler_of(shell, seat), Limits())
         with pytest.raises(StartRefused):
             verify(make, Limits())
 
@@ -293,8 +407,8 @@ async def test_a_setting_that_did_not_arrive_stops_the_start(
 async def test_a_parser_that_inflates_stops_the_start() -> None:
     async with serving() as shell:
 
-        def make() -> SafeHandler:
-            handler = handler_of(shell)
+        def make(seat: Seat) -> SafeHandler:
+            handler = handler_of(shell, seat)
             handler._parser = HttpRequestParser(
                 handler, handler._loop, 65536, max_line_size=4096, auto_decompress=True
             )
@@ -323,95 +437,3 @@ async def test_a_route_names_its_methods() -> None:
     refuse_loose_routes(app, ("/out/",))
     with pytest.raises(StartRefused):
         refuse_loose_routes(app, ())
-
-
-# --- TLS ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def context(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    folder = tmp_path_factory.mktemp("tls")
-    leaf = authority.issue_cert("localhost")
-    leaf.private_key_pem.write_to_path(str(folder / "key.pem"))
-    (folder / "chain.pem").write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
-    return server_context(folder / "chain.pem", folder / "key.pem")
-
-
-@pytest.fixture
-def client(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
-
-
-@pytest.mark.guards("T-17")
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_tls_is_new_and_authenticated(
-    context: ssl.SSLContext, client: ssl.SSLContext, version: ssl.TLSVersion
-) -> None:
-    client.minimum_version = client.maximum_version = version
-    client.set_alpn_protocols(["h2", "http/1.1"])
-    async with serving(context=context) as shell:
-        reader, writer = await shell.connect(client)
-        channel = writer.get_extra_info("ssl_object")
-        assert channel.selected_alpn_protocol() == "http/1.1"
-        assert any(mode in channel.cipher()[0] for mode in ("GCM", "CHACHA20"))
-        writer.write(get(b"/marker", CLOSE))
-        assert status(await rest(reader)) == 200
-        await hang_up(writer)
-
-
-@pytest.mark.guards("T-17")
-async def test_tls_without_authenticated_encryption_is_refused(
-    context: ssl.SSLContext, client: ssl.SSLContext
-) -> None:
-    client.maximum_version = ssl.TLSVersion.TLSv1_2
-    client.set_ciphers("ECDHE+AES:!AESGCM:!AESCCM")
-    async with serving(context=context) as shell:
-        with pytest.raises((ssl.SSLError, ConnectionResetError)):
-            await shell.connect(client)
-        assert context.minimum_version is ssl.TLSVersion.TLSv1_2
-
-
-async def test_a_plain_caller_of_a_tls_port_gets_nothing(context: ssl.SSLContext) -> None:
-    async with serving(context=context) as shell:
-        reply = await shell.exchange(get(b"/marker"))
-        assert not reply.startswith(b"HTTP")
-        assert shell.seen == []
-
-
-def test_a_key_that_does_not_fit_stops_the_start(authority: trustme.CA, tmp_path: Path) -> None:
-    one, other = authority.issue_cert("localhost"), authority.issue_cert("localhost")
-    one.cert_chain_pems[0].write_to_path(str(tmp_path / "chain.pem"))
-    other.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-    with pytest.raises(StartRefused) as refused:
-        server_context(tmp_path / "chain.pem", tmp_path / "key.pem")
-    assert refused.value.__context__ is None
-    with pytest.raises(StartRefused):
-        server_context(tmp_path / "none.pem", tmp_path / "none.pem")
-
-
-async def test_all_of_this_holds_on_uvloop_too(
-    context: ssl.SSLContext, client: ssl.SSLContext
-) -> None:
-    async def story() -> None:
-        limits = Limits(keepalive_seconds=0.5, shutdown_seconds=1, connections_per_address_max=1)
-        async with serving(limits, context=context) as shell:
-            reader, writer = await shell.connect(client)
-            with pytest.raises((ConnectionError, ssl.SSLError)):
-                await shell.connect(client)
-            writer.write(post(b"{}"))
-            assert status(await rest(reader)) == 200  # and then closed, being idle
-            await hang_up(writer)
-            assert [path for _, path, _ in shell.seen] == ["/v1/tokens"]
-
-    def on_uvloop() -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(story())
-
-    await asyncio.to_thread(on_uvloop)

@@ -156,6 +156,12 @@ def test_whatever_comes_from_outside_the_series_stay_few_and_hold_no_number(
     assert len(metrics._counters) + len(metrics._histograms) < 5_000
 
 
+@pytest.mark.guards("T-37")
+def test_a_card_number_is_no_tenant(metrics: Metrics) -> None:
+    metrics.revealed("stripe", 1, state="completed", tenant=f"t_{VISA}")
+    assert value(metrics, "tenant_reveals_total", tenant="other") == 1
+
+
 def test_the_full_range_of_our_own_words_is_below_the_bound() -> None:
     routes = [f"route_{chr(97 + n)}" for n in range(5)]
     metrics = Metrics(processor_routes=routes)

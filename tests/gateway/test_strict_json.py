@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from gateway import strict_json
 from gateway.errors import BadField, GatewayError, Malformed
 from gateway.strict_json import DEPTH_MAX, DIGITS_MAX, MEMBERS_MAX, check, decode
 from tests.cards import VISA
@@ -95,7 +96,7 @@ MALFORMED = {
     "many members": (json.dumps({f"n{n}": n for n in range(201)}), "members"),
     "many elements": (json.dumps([0] * 201), "members"),
     "many in all": (json.dumps([[0] * 50] * 5), "members"),
-    "byte order mark": ("\ufeff" + GOOD, "encoding"),
+    "byte order mark": ("\ufeff" + GOOD, "not_utf8"),
 }
 
 
@@ -143,6 +144,16 @@ def test_a_wrong_value_is_422_by_the_name_of_our_field(body: str, field: str, re
     error = refusal(body)
     assert isinstance(error, BadField)
     assert (error.field, error.reason) == (field, reason)
+
+
+def test_a_place_that_is_not_of_our_schema_is_not_told() -> None:
+    """Should msgspec ever word a message in another way, a name that came in stays untold."""
+    names = frozenset({"card", "number"})
+    told = strict_json._refusal("Expected `str`, got `int` - at `$.card.number`", names)
+    assert isinstance(told, BadField)
+    untold = strict_json._refusal("Expected `str`, got `int` - at `$.card.stranger`", names)
+    assert isinstance(untold, Malformed)
+    assert untold.reason == "unknown_field"
 
 
 def test_limits_are_where_they_are_said_to_be() -> None:

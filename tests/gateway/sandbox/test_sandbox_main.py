@@ -87,6 +87,42 @@ async def test_remembers_no_numbers_by_itself(folder: Path) -> None:
         assert await numbers(folder) == (403, None)
 
 
+async def test_charges_outlive_a_kill(folder: Path, sdk: Sdk) -> None:
+    files = (f"--arrivals={folder / 'arrivals'}", f"--state={folder / 'state'}")
+    source = {"number": VISA, "exp_month": "12", "exp_year": "2040", "cvc": "123"}
+    charges = []
+    for _ in range(2):
+        async with (
+            asyncio.timeout(30),
+            started(folder, "--unsafe-remember-numbers", *files) as process,
+        ):
+            assert process.stdout is not None
+            url = json.loads(await process.stdout.readline())["url"]
+            reply = await sdk(
+                url,
+                "charges.create",
+                amount=5,
+                currency="eur",
+                source=source,
+                idempotency_key="order-1",
+            )
+            charges.append(reply.object["id"])
+            process.kill()
+    assert charges[0] == charges[1]
+    written = (folder / "arrivals").read_bytes().splitlines()
+    witnessed = [json.loads(line)["charge"] for line in written]
+    assert witnessed == [None, charges[0], None]
+
+
+@pytest.mark.parametrize("name", ["arrivals", "state"])
+def test_files_need_to_be_allowed(
+    folder: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main_module.parse([*arguments(folder), f"--{name}={folder / name}"])
+    assert "--unsafe-remember-numbers" in capsys.readouterr().err
+
+
 async def test_without_a_control_socket(folder: Path, sdk: Sdk) -> None:
     parsed = main_module.parse(
         [name for name in arguments(folder) if not name.startswith("--control")]

@@ -1,0 +1,242 @@
+"""What the edge refuses, and what can go wrong on the way out: one small tree.
+
+Messages are fixed text. An instance carries words of ours only (a field of our own schema, a
+reason from a closed list), never a byte that came in; `gateway/problems.py` turns it into an
+answer. What custody refuses is in `vault/errors.py`.
+"""
+
+from collections.abc import Collection
+from typing import ClassVar
+
+from vault.authorization import State
+
+
+class GatewayError(Exception):
+    """Anything that the gateway package refuses or fails to do."""
+
+    code: ClassVar[str] = "internal_error"
+    retryable: bool = False
+    field: str | None = None
+    reason: str | None = None
+    state: State | None = None
+
+    def __init__(self) -> None:
+        super().__init__(type(self).__doc__)
+
+
+# --- the request itself -------------------------------------------------------------------
+
+
+class Malformed(GatewayError):
+    """The request is not well-formed."""
+
+    code = "malformed_request"
+
+    def __init__(self, reason: str) -> None:
+        """`reason` is a word of ours, such as framing, headers, duplicate_key or depth."""
+        super().__init__()
+        self.reason = reason
+
+
+class VersionRefused(GatewayError):
+    """Only HTTP/1.1 is spoken here."""
+
+    code = "http_version_not_supported"
+
+
+class ExpectationRefused(GatewayError):
+    """An `Expect` header is not honored: send the body without waiting."""
+
+    code = "expectation_failed"
+
+
+class NotAuthenticated(GatewayError):
+    """No valid key came with the request."""
+
+    code = "not_authenticated"
+
+
+class NotPermitted(GatewayError):
+    """The key is valid but may not do this."""
+
+    code = "not_permitted"
+
+
+class NotFound(GatewayError):
+    """There is nothing here: unknown and another tenant's look the same."""
+
+    code = "not_found"
+
+
+class MethodNotAllowed(GatewayError):
+    """The path exists, the method does not."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, allowed: Collection[str]) -> None:
+        super().__init__()
+        self.allowed = tuple(sorted(allowed))
+
+
+class BodyTooSlow(GatewayError):
+    """The body did not arrive in time."""
+
+    code = "request_timeout"
+    retryable = True
+
+
+class TooLarge(GatewayError):
+    """The body is larger than this call accepts."""
+
+    code = "body_too_large"
+
+
+class UnsupportedMedia(GatewayError):
+    """The body is not of a type, or in an encoding, that this call accepts."""
+
+    code = "unsupported_media_type"
+
+    def __init__(self, reason: str) -> None:
+        """`reason` is content_type or content_encoding."""
+        super().__init__()
+        self.reason = reason
+
+
+class ClientGone(GatewayError):
+    """The client left before its request was complete: nothing was done."""
+
+    code = "client_closed_request"
+
+
+class BadField(GatewayError):
+    """A field does not hold what it must."""
+
+    code = "invalid_field"
+
+    def __init__(self, field: str, reason: str) -> None:
+        """`field` is a name of our schema, never one that came in."""
+        super().__init__()
+        self.field = field
+        self.reason = reason
+
+
+# --- repeats and rates --------------------------------------------------------------------
+
+
+class IdempotencyKeyReused(GatewayError):
+    """The idempotency key was used for another request."""
+
+    code = "idempotency_key_reused"
+
+
+class IdempotencyKeyOpen(GatewayError):
+    """The first request with this idempotency key is still under way."""
+
+    code = "idempotency_key_in_flight"
+    retryable = True
+
+
+class OutcomeUnknown(GatewayError):
+    """The first request with this key may have reached the processor: repeating could charge."""
+
+    code = "outcome_unknown"
+    state: State | None = State.UNKNOWN
+
+
+class RateLimited(GatewayError):
+    """Too many requests: wait before the next one."""
+
+    code = "rate_limited"
+    retryable = True
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__()
+        self.retry_after_seconds = retry_after_seconds
+
+
+# --- the way out --------------------------------------------------------------------------
+
+
+class CredentialsMissing(GatewayError):
+    """No credentials of the processor are stored for this tenant and route."""
+
+    code = "credentials_missing"
+    state: State | None = State.NOT_SENT
+
+
+class UpstreamFailed(GatewayError):
+    """The processor could not be asked, or did not answer as it must."""
+
+    code = "upstream_failed"
+
+    def __init__(self, state: State, *, retryable: bool) -> None:
+        """Both come from what was recorded and from the preset, never from the failure alone."""
+        super().__init__()
+        self.state = state
+        self.retryable = retryable
+
+
+class UpstreamUnreachable(UpstreamFailed):
+    """The processor refuses connections."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamConnectTimeout(UpstreamFailed):
+    """The processor did not take the connection in time."""
+
+    code = "upstream_connect_timeout"
+
+
+class UpstreamTimeout(UpstreamFailed):
+    """The processor did not answer in time."""
+
+    code = "upstream_timeout"
+
+
+class UpstreamReset(UpstreamFailed):
+    """The connection to the processor broke before its answer was complete."""
+
+    code = "upstream_reset"
+
+
+class UpstreamTlsError(UpstreamFailed):
+    """The processor's certificate or TLS was not acceptable."""
+
+    code = "upstream_tls_error"
+
+
+class UpstreamDnsFailed(UpstreamFailed):
+    """The processor's name does not resolve."""
+
+    code = "upstream_dns"
+
+
+class EgressDenied(UpstreamFailed):
+    """The processor's address is one that no card may be sent to."""
+
+    code = "egress_denied"
+
+
+class UpstreamReflectedPan(UpstreamFailed):
+    """The processor's answer held the card number and could not be cleaned."""
+
+    code = "upstream_reflected_pan"
+
+
+class UpstreamRedirect(UpstreamFailed):
+    """The processor answered with a redirect, which is never followed."""
+
+    code = "upstream_redirect"
+
+
+class UpstreamTooLarge(UpstreamFailed):
+    """The processor's answer is larger than the route allows."""
+
+    code = "upstream_too_large"
+
+
+class UpstreamProtocolError(UpstreamFailed):
+    """The processor's answer is not valid HTTP."""
+
+    code = "upstream_protocol_error"
