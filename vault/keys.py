@@ -1,0 +1,470 @@
+"""Seal, open, fingerprint, digest: our verbs over transit, each for one item.
+
+Here lives what our keys are used for, and that concurrent items share a call. What never may:
+SQL, tenants' rules, and a card number in anything that can be printed. The bytes themselves are
+`vault.records`' business.
+
+Two classes for two logins. `TokenizeKeys` stands on the public side and is given nothing that
+could decrypt; `RevealKeys` opens, and each opening carries the name of a recorded intent.
+"""
+
+import asyncio
+import hmac
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from types import MappingProxyType
+from typing import Final, Protocol, TypeVar
+
+from vault.batching import ITEMS_MAX, QUEUE_ITEMS_MAX, Batching
+from vault.errors import (
+    CustodyError,
+    InvalidCard,
+    KeysMisconfigured,
+    KeysUnavailable,
+    RecordCorrupt,
+)
+from vault.observer import Observer
+from vault.pan import Cvc, Pan
+from vault.records import (
+    CVC_RECORD_BYTES,
+    PAN_RECORD_BYTES,
+    DigestPurpose,
+    context_of,
+    digest_input,
+    digits_in,
+    fingerprint_input,
+    record_of,
+)
+from vault.tokens import Env
+from vault.transit import Secret
+from vault.transit_answers import KeyVersionTooNew
+from vault.transit_items import DecryptItem, Encrypted, EncryptItem, HmacItem
+
+REPLY_ITEMS_MAX: Final = 16  # of up to 64 KiB each
+REPLY_QUEUE_ITEMS_MAX: Final = 256
+TOO_NEW_SECONDS_MAX: Final = 2.0  # measured: 50 to 100 ms after a rotation
+TOO_NEW_PAUSE_SECONDS: Final = 0.05
+SECRET_SECONDS_MAX: Final = 60.0
+SECRETS_MAX: Final = 1024
+
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A ciphertext as a row holds it."""
+
+    ciphertext: str
+    key_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """A keyed hash and the version of its key; comparing under another version says nothing."""
+
+    version: int
+    value: bytes = field(repr=False)
+
+
+# --- what each half asks of transit ---------------------------------------------------------
+
+
+class Sealer(Protocol):
+    """All that the public side may do."""
+
+    async def encrypt(
+        self, key: str, items: Sequence[EncryptItem]
+    ) -> list[Encrypted | CustodyError]: ...
+    async def hmac(
+        self, key: str, key_version: int, items: Sequence[HmacItem]
+    ) -> list[bytes | CustodyError]: ...
+
+
+class Opener(Sealer, Protocol):
+    """What the side that sends cards may do beyond it."""
+
+    async def decrypt(
+        self, key: str, items: Sequence[DecryptItem]
+    ) -> list[bytes | CustodyError]: ...
+    async def read_secret(self, path: str) -> Secret | None: ...
+
+
+class _Lanes:
+    """One queue for each operation and key: items that wait for a call leave with the next."""
+
+    def __init__(self, transit: Sealer, observer: Observer) -> None:
+        self._transit = transit
+        self._observer = observer
+        self._close: list[Callable[[], Awaitable[None]]] = []
+
+    def sealing(
+        self, key: str, *, items_max: int = ITEMS_MAX, queue_items_max: int = QUEUE_ITEMS_MAX
+    ) -> Batching[EncryptItem, Encrypted]:
+        lane: Batching[EncryptItem, Encrypted] = Batching(
+            partial(self._transit.encrypt, key),
+            items_max=items_max,
+            queue_items_max=queue_items_max,
+            waited=partial(self._observer.transit_waited, "encrypt"),
+        )
+        self._close.append(lane.close)
+        return lane
+
+    def opening(
+        self,
+        transit: Opener,
+        key: str,
+        *,
+        items_max: int = ITEMS_MAX,
+        queue_items_max: int = QUEUE_ITEMS_MAX,
+    ) -> Batching[DecryptItem, bytes]:
+        lane: Batching[DecryptItem, bytes] = Batching(
+            partial(transit.decrypt, key),
+            items_max=items_max,
+            queue_items_max=queue_items_max,
+            waited=partial(self._observer.transit_waited, "decrypt"),
+        )
+        self._close.append(lane.close)
+        return lane
+
+    def hashing(self, key: str, version: int) -> "_Hashing":
+        lane: Batching[HmacItem, bytes] = Batching(
+            partial(self._transit.hmac, key, version),
+            waited=partial(self._observer.transit_waited, "hmac"),
+        )
+        self._close.append(lane.close)
+        return _Hashing(lane, version)
+
+    def lane(
+        self, call: Callable[[Sequence[Item]], Awaitable[Sequence[Made | Exception]]]
+    ) -> Batching[Item, Made]:
+        """Make a queue whose call asks for more than one operation."""
+        lane = Batching(call, waited=partial(self._observer.transit_waited, "encrypt"))
+        self._close.append(lane.close)
+        return lane
+
+    async def close(self) -> None:
+        for close in self._close:
+            await close()
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """A card as it may be stored."""
+
+    fingerprint: Keyed
+    pan: Sealed
+    cvc: Sealed | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _CardItems:
+    """What one card asks of transit, each for another operation or key."""
+
+    fingerprint: HmacItem
+    pan: EncryptItem
+    cvc: EncryptItem | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Hashing:
+    """Keyed hashes under one pinned version."""
+
+    lane: Batching[HmacItem, bytes]
+    version: int
+
+    async def of(self, content: bytes) -> Keyed:
+        return Keyed(self.version, await self.lane.submit(HmacItem(content)))
+
+    async def of_all(self, contents: Sequence[bytes]) -> list[Keyed]:
+        made = await self.lane.submit_all([HmacItem(content) for content in contents])
+        return [Keyed(self.version, value) for value in made]
+
+
+async def _sealed(
+    lane: Batching[EncryptItem, Encrypted], plaintext: bytes, context: bytes
+) -> Sealed:
+    made = await lane.submit(EncryptItem(plaintext, context))
+    return Sealed(made.ciphertext, made.key_version)
+
+
+async def _opened(
+    lane: Batching[DecryptItem, bytes], sealed: Sealed, context: bytes, reference: str
+) -> bytes:
+    """Open one ciphertext.
+
+    Right after a rotation a standby refuses the new version for a moment. Only the item concerned
+    goes again, and its neighbors do not wait for it.
+    """
+    if not sealed.ciphertext.startswith(f"vault:v{sealed.key_version}:"):
+        raise RecordCorrupt  # rewrapping goes by the column, so it must not lie
+    item = DecryptItem(sealed.ciphertext, context, reference)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + TOO_NEW_SECONDS_MAX
+    while loop.time() < until:
+        try:
+            return await lane.submit(item)
+        except KeyVersionTooNew:
+            pass
+        await asyncio.sleep(TOO_NEW_PAUSE_SECONDS)
+    raise KeysUnavailable
+
+
+# --- the two halves -------------------------------------------------------------------------
+
+
+class TokenizeKeys:
+    """What the way in needs: seal and hash. Nothing here can open what it sealed."""
+
+    def __init__(
+        self,
+        transit: Sealer,
+        env: Env,
+        *,
+        fingerprint_version: int,
+        digest_version: int,
+        observer: Observer,
+    ) -> None:
+        self._env: Env = env
+        self._lanes = _Lanes(transit, observer)
+        self._pans = self._lanes.sealing("pan")
+        self._cvcs = self._lanes.sealing("cvc")
+        self._fingerprints = self._lanes.hashing("fingerprint", fingerprint_version)
+        self._digests = self._lanes.hashing("digest", digest_version)
+        self._known: Keyed | None = None
+        self._transit = transit
+        self._fingerprint_version = fingerprint_version
+        self._cards = self._lanes.lane(self._protect_batch)
+
+    async def protect(self, pan: Pan, cvc: Cvc | None, *, tenant: str, token: str) -> Protected:
+        """Fingerprint and seal a card: the cards of a batch share a call to each operation.
+
+        One queue for all that a card needs: a task for each of its items would cost more than
+        the items.
+        """
+        code = None
+        if cvc is not None:
+            record = record_of(
+                cvc.reveal(), CVC_RECORD_BYTES, secrets.token_bytes(CVC_RECORD_BYTES)
+            )
+            code = EncryptItem(record, context_of("cvc", self._env, tenant, token))
+        digits = pan.reveal()
+        record = record_of(digits, PAN_RECORD_BYTES, secrets.token_bytes(PAN_RECORD_BYTES))
+        return await self._cards.submit(
+            _CardItems(
+                HmacItem(fingerprint_input(tenant, digits)),
+                EncryptItem(record, context_of("pan", self._env, tenant, token)),
+                code,
+            )
+        )
+
+    async def _protect_batch(self, cards: Sequence[_CardItems]) -> list[Protected | Exception]:
+        codes = [card.cvc for card in cards if card.cvc is not None]
+        hashes, pans, cvcs = await asyncio.gather(
+            self._transit.hmac(
+                "fingerprint", self._fingerprint_version, [card.fingerprint for card in cards]
+            ),
+            self._transit.encrypt("pan", [card.pan for card in cards]),
+            self._encrypt_codes(codes),
+        )
+        waiting = iter(cvcs)
+        return [
+            _protected(
+                self._fingerprint_version, made, pan, None if card.cvc is None else next(waiting)
+            )
+            for card, made, pan in zip(cards, hashes, pans, strict=True)
+        ]
+
+    async def _encrypt_codes(
+        self, codes: Sequence[EncryptItem]
+    ) -> Sequence[Encrypted | CustodyError]:
+        return await self._transit.encrypt("cvc", codes) if codes else ()
+
+    async def seal_pan(self, pan: Pan, *, tenant: str, token: str) -> Sealed:
+        record = record_of(pan.reveal(), PAN_RECORD_BYTES, secrets.token_bytes(PAN_RECORD_BYTES))
+        return await _sealed(self._pans, record, context_of("pan", self._env, tenant, token))
+
+    async def seal_cvc(self, cvc: Cvc, *, tenant: str, token: str) -> Sealed:
+        record = record_of(cvc.reveal(), CVC_RECORD_BYTES, secrets.token_bytes(CVC_RECORD_BYTES))
+        return await _sealed(self._cvcs, record, context_of("cvc", self._env, tenant, token))
+
+    async def fingerprint(self, pan: Pan, *, tenant: str) -> Keyed:
+        """Hash a whole number with a key (PCI DSS 3.5.1.1); never leaves the vault package."""
+        return await self._fingerprints.of(fingerprint_input(tenant, pan.reveal()))
+
+    async def digest(self, purpose: DigestPurpose, tenant: str, content: bytes) -> Keyed:
+        """Hash a body or an idempotency key, tokens in place."""
+        return await self._digests.of(digest_input(purpose, tenant, content))
+
+    async def probe(self) -> Keyed:
+        """Do the way in's real work once; give the hash of a constant.
+
+        The hash never changes while this is the HashiCorp Vault that it always was: a caller
+        compares it with the one stored at the first start.
+        """
+        where = context_of("probe", self._env, "", secrets.token_hex(16))
+        _, known = await asyncio.gather(
+            _sealed(self._pans, secrets.token_bytes(PAN_RECORD_BYTES), where),
+            self._fingerprints.of(fingerprint_input("", "probe")),  # no card's: those are digits
+        )
+        if self._known is None:
+            self._known = known
+        if not hmac.compare_digest(known.value, self._known.value):
+            raise KeysMisconfigured
+        return known
+
+    async def close(self) -> None:
+        await self._lanes.close()
+
+
+def _protected(
+    version: int,
+    made: bytes | CustodyError,
+    pan: Encrypted | CustodyError,
+    cvc: Encrypted | CustodyError | None,
+) -> Protected | CustodyError:
+    """Bring one card's results together; whatever failed of it fails all of it."""
+    if isinstance(made, CustodyError):
+        return made
+    if isinstance(pan, CustodyError):
+        return pan
+    if isinstance(cvc, CustodyError):
+        return cvc
+    return Protected(
+        Keyed(version, made),
+        Sealed(pan.ciphertext, pan.key_version),
+        None if cvc is None else Sealed(cvc.ciphertext, cvc.key_version),
+    )
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """One stored secret as it was read, and the lock that lets one caller read it."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    data: Mapping[str, str] | None = field(default=None, repr=False)
+    read_at: float = 0.0
+
+
+class RevealKeys:
+    """What the way out needs: open cards, seal answers, the processors' credentials."""
+
+    def __init__(
+        self,
+        transit: Opener,
+        env: Env,
+        *,
+        digest_version: int,
+        observer: Observer,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._env: Env = env
+        self._transit = transit
+        self._now = now
+        self._lanes = _Lanes(transit, observer)
+        self._pans = self._lanes.opening(transit, "pan")
+        self._cvcs = self._lanes.opening(transit, "cvc")
+        limits = {"items_max": REPLY_ITEMS_MAX, "queue_items_max": REPLY_QUEUE_ITEMS_MAX}
+        self._replies_in = self._lanes.sealing("reply", **limits)
+        self._replies_out = self._lanes.opening(transit, "reply", **limits)
+        self._digests = self._lanes.hashing("digest", digest_version)
+        self._numbers = count()
+        self._shelves: dict[tuple[str, str], _Shelf] = {}
+
+    async def open_pan(self, sealed: Sealed, *, tenant: str, token: str, reference: str) -> Pan:
+        """Open a card number for an act on record: `reference` is `<intent>/<n>`.
+
+        Whoever calls compares length and last four with the row: the context proves the place,
+        the row proves that it is the number the merchant means.
+        """
+        context = context_of("pan", self._env, tenant, token)
+        pan = _pan_in(await _opened(self._pans, sealed, context, reference))
+        if pan is None:
+            raise RecordCorrupt
+        return pan
+
+    async def open_cvc(self, sealed: Sealed, *, tenant: str, token: str, reference: str) -> Cvc:
+        """Open a card's code. KeyVersionRetired means that its time is over."""
+        context = context_of("cvc", self._env, tenant, token)
+        cvc = _cvc_in(await _opened(self._cvcs, sealed, context, reference))
+        if cvc is None:
+            raise RecordCorrupt
+        return cvc
+
+    async def seal_reply(self, body: bytes, *, tenant: str, intent: str) -> Sealed:
+        """Seal an answer of 1 to 65,536 bytes, card numbers scrubbed, for a repeated request."""
+        context = context_of("reply", self._env, tenant, intent)
+        return await _sealed(self._replies_in, body, context)
+
+    async def open_reply(self, sealed: Sealed, *, tenant: str, intent: str) -> bytes:
+        context = context_of("reply", self._env, tenant, intent)
+        return await _opened(self._replies_out, sealed, context, str(next(self._numbers)))
+
+    async def digest(self, purpose: DigestPurpose, tenant: str, content: bytes) -> Keyed:
+        """Hash a body or an idempotency key, tokens in place."""
+        return await self._digests.of(digest_input(purpose, tenant, content))
+
+    async def processor_secret(self, tenant: str, route: str) -> Mapping[str, str] | None:
+        """Give a route's credentials; None when none are set.
+
+        They are kept for a minute at most, so that revoking our login stops us soon. An absence
+        is not kept: whoever has just set them need not wait.
+        """
+        shelf = self._shelf(tenant, route)
+        async with shelf.lock:  # one caller reads, the others wait for it
+            if shelf.data is None or self._now() - shelf.read_at >= SECRET_SECONDS_MAX:
+                shelf.data = None
+                read_at = self._now()
+                secret = await self._transit.read_secret(f"processor/{tenant}/{route}")
+                if secret is not None:
+                    shelf.data, shelf.read_at = MappingProxyType(dict(secret.data)), read_at
+            return shelf.data
+
+    async def digests(
+        self, tenant: str, contents: Sequence[tuple[DigestPurpose, bytes]]
+    ) -> list[Keyed]:
+        """Hash several contents of one request, in one call if there is room."""
+        return await self._digests.of_all(
+            [digest_input(purpose, tenant, content) for purpose, content in contents]
+        )
+
+    async def probe(self) -> None:
+        """Do a real round trip; of an answer's key, since no card is opened without an intent."""
+        where = context_of("probe", self._env, "", secrets.token_hex(16))
+        plaintext = secrets.token_bytes(32)
+        sealed = await _sealed(self._replies_in, plaintext, where)
+        opened = await _opened(self._replies_out, sealed, where, str(next(self._numbers)))
+        if not hmac.compare_digest(opened, plaintext):
+            raise RecordCorrupt
+
+    async def close(self) -> None:
+        await self._lanes.close()
+
+    def _shelf(self, tenant: str, route: str) -> _Shelf:
+        shelf = self._shelves.get((tenant, route))
+        if shelf is None:
+            if len(self._shelves) >= SECRETS_MAX:
+                del self._shelves[next(iter(self._shelves))]
+            shelf = self._shelves[tenant, route] = _Shelf()
+        return shelf
+
+
+def _pan_in(record: bytes) -> Pan | None:
+    digits = digits_in(record, PAN_RECORD_BYTES)
+    try:
+        return None if digits is None else Pan.parse(digits)
+    except InvalidCard:
+        return None
+
+
+def _cvc_in(record: bytes) -> Cvc | None:
+    digits = digits_in(record, CVC_RECORD_BYTES)
+    try:
+        return None if digits is None else Cvc.parse(digits)
+    except InvalidCard:
+        return None

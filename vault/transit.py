@@ -1,0 +1,329 @@
+"""HashiCorp Vault as the rest of custody sees it: encrypt, decrypt, hmac, keys and secrets.
+
+Here lives the story of a call: get the token, send, look after a 403, halve a batch that was
+refused as a whole, hand each item its own outcome. How a node is reached (transit_nodes), what
+travels (transit_items), what an answer means (transit_answers) and the token's life
+(transit_login) live beside it. No card, record or context is known here, and no exception of a
+library below us gets out.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from vault.errors import CustodyError, KeysError, KeysMisconfigured, KeysTimedOut, StartRefused
+from vault.observer import Observer
+from vault.transit_answers import TOO_NEW, Answer, Verdict
+from vault.transit_batches import MISMATCH, Batch
+from vault.transit_items import (
+    Decrypt,
+    DecryptItem,
+    Encrypt,
+    Encrypted,
+    EncryptItem,
+    Hmac,
+    HmacItem,
+    Item,
+    Operation,
+    Request,
+    Unprintable,
+    Value,
+    is_name,
+    path_of,
+)
+from vault.transit_login import Credentials, Login
+from vault.transit_nodes import Nodes, Pins
+
+OPERATION_SECONDS_MAX: Final = 4.0  # with second tries, a login and all halves of a batch
+THREADS: Final = 8  # more calls in flight make HashiCorp Vault slower, not faster
+
+Data = TypeVar("Data")
+
+
+@dataclass(frozen=True, slots=True)
+class VaultAccess:
+    """Where HashiCorp Vault is, whom we trust there and as whom we come."""
+
+    addresses: tuple[str, ...]
+    ca_file: str
+    role_id: str
+    secret_id: str | None = field(default=None, repr=False)
+    secret_id_file: str | None = None  # read at each login
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
+    transit_mount: str = "transit"
+    kv_mount: str = "kv"
+
+    def __post_init__(self) -> None:
+        if not self.addresses or not all(a.startswith("https://") for a in self.addresses):
+            raise StartRefused("vault addresses: at least one, each beginning with https://")
+        if (self.secret_id is None) == (self.secret_id_file is None):
+            raise StartRefused("vault login: either secret_id or secret_id_file")
+        if (self.client_cert_file is None) != (self.client_key_file is None):
+            raise StartRefused("vault client certificate: give both certificate and key, or none")
+        if not is_name(self.transit_mount) or not is_name(self.kv_mount):
+            raise StartRefused("vault mounts: names of a-z, 0-9, - and _")
+
+
+class KeyDescription(msgspec.Struct, frozen=True):
+    """The settings of a transit key, as far as the self-test at start compares them."""
+
+    type: str
+    latest_version: int
+    min_decryption_version: int
+    min_encryption_version: int
+    derived: bool
+    exportable: bool
+    allow_plaintext_backup: bool
+    deletion_allowed: bool
+    auto_rotate_period: int  # seconds; 0: never
+    min_available_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What the KV engine holds at a path."""
+
+    data: Mapping[str, str] = field(repr=False)
+    version: int
+
+
+class Transit:
+    """The one door to HashiCorp Vault, under one login."""
+
+    def __init__(
+        self,
+        access: VaultAccess,
+        *,
+        observer: Observer,
+        threads: int = THREADS,
+        chance: Callable[[], float] = lambda: secrets.randbelow(1000) / 1000,
+    ) -> None:
+        """Open nothing yet. `chance` gives numbers from 0 to 1, for pauses that must differ."""
+        self._access = access
+        self._observer = observer
+        pins = Pins(access.ca_file, access.client_cert_file, access.client_key_file)
+        self._nodes = Nodes(
+            access.addresses, pins, observer=observer, threads=threads, chance=chance
+        )
+        credentials = Credentials(access.role_id, access.secret_id, access.secret_id_file)
+        self._login = Login(credentials, self._nodes.send, chance=chance)
+        self._numbers = count()
+
+    async def start(self) -> None:
+        """Log in. Refused credentials stop the start; a HashiCorp Vault that is away does not."""
+        access = self._access
+        for file in (access.ca_file, access.client_cert_file, access.client_key_file):
+            if file is not None and not await asyncio.to_thread(Path(file).is_file):
+                raise StartRefused(f"vault: there is no file {file}")
+        await self._login.start()
+
+    async def close(self) -> None:
+        await self._login.close()
+        self._nodes.close()
+
+    # --- transit ----------------------------------------------------------------------------
+
+    async def encrypt(
+        self, key: str, items: Sequence[EncryptItem]
+    ) -> list[Encrypted | CustodyError]:
+        return await self._carry_out(Encrypt(key), items)
+
+    async def decrypt(self, key: str, items: Sequence[DecryptItem]) -> list[bytes | CustodyError]:
+        return await self._carry_out(Decrypt(key), items)
+
+    async def hmac(
+        self, key: str, key_version: int, items: Sequence[HmacItem]
+    ) -> list[bytes | CustodyError]:
+        return await self._carry_out(Hmac(key, key_version), items)
+
+    async def read_key(self, key: str) -> KeyDescription:
+        """Read a key's settings. A key that does not exist is a misconfiguration."""
+        path = path_of(self._access.transit_mount, "keys", key)
+        answer = await self._ask(Request("read_key", "GET", path))
+        return _data(answer, KeyDescription)
+
+    async def public_key(self, key: str) -> bytes:
+        """Read the 32 bytes by which the latest version's Ed25519 signatures are checked."""
+        path = path_of(self._access.transit_mount, "keys", key)
+        signing = _data(await self._ask(Request("read_key", "GET", path)), _SigningKey)
+        version = signing.keys.get(str(signing.latest_version))
+        if version is None:
+            raise KeysMisconfigured
+        return version.public_key
+
+    # --- secrets ----------------------------------------------------------------------------
+
+    async def read_secret(self, path: str) -> Secret | None:
+        """Read the current version; None where nothing is, or nothing any more."""
+        answer = await self._ask(Request("read_secret", "GET", self._kv_path(path)))
+        if answer.verdict is Verdict.ABSENT:
+            return None
+        stored = _data(answer, _KvData)
+        return Secret(stored.data, stored.metadata.version)
+
+    async def write_secret(self, path: str, data: Mapping[str, str], *, cas: int) -> int | None:
+        """Write on top of version `cas` (0: nothing); None if another version is there.
+
+        An answer that was lost is not followed by a second write, which would find the first.
+        """
+        body = msgspec.json.encode({"data": data, "options": {"cas": cas}})
+        request = Request("write_secret", "POST", self._kv_path(path), body, repeatable=False)
+        answer = await self._ask(request)
+        if answer.verdict is Verdict.OUTRUN:
+            return None
+        return _data(answer, _KvVersion).version
+
+    async def secret_version(self, path: str) -> int:
+        """Say which version is there, without reading it; 0 where nothing ever was."""
+        where = path_of(self._access.kv_mount, "metadata", *path.split("/"))
+        answer = await self._ask(Request("secret_version", "GET", where))
+        if answer.verdict is Verdict.ABSENT:
+            return 0
+        return _data(answer, _KvHistory).current_version
+
+    async def list_secrets(self, path: str) -> list[str]:
+        """List the names below a path; one that has names below it ends with a slash."""
+        where = path_of(self._access.kv_mount, "metadata", *path.split("/"))
+        answer = await self._ask(Request("list_secrets", "GET", f"{where}?list=true"))
+        if answer.verdict is Verdict.ABSENT:
+            return []
+        return _data(answer, _KvNames).keys
+
+    def _kv_path(self, path: str) -> str:
+        return path_of(self._access.kv_mount, "data", *path.split("/"))
+
+    # --- what we are and may ----------------------------------------------------------------
+
+    async def capabilities(self, paths: Sequence[str]) -> dict[str, frozenset[str]]:
+        """Say what our login may do at each path."""
+        body = msgspec.json.encode({"paths": paths})
+        request = Request("capabilities", "POST", "/v1/sys/capabilities-self", body)
+        return _data(await self._ask(request), dict[str, frozenset[str]])
+
+    async def seal_status(self) -> bool:
+        """Whether HashiCorp Vault is sealed: no node open, at least one sealed."""
+        health = "/v1/sys/health?standbyok=true&perfstandbyok=true&sealedcode=501"
+        request = Request("health", "GET", health)
+        answers = await self._nodes.send_to_each(request)
+        verdicts = {answer.verdict for answer in answers}
+        if Verdict.ANSWERED not in verdicts and Verdict.SEALED not in verdicts:
+            raise answers[0].failure
+        return Verdict.ANSWERED not in verdicts
+
+    # --- the story of a call ----------------------------------------------------------------
+
+    async def _carry_out(
+        self, operation: Operation[Item, Value], items: Sequence[Item]
+    ) -> list[Value | CustodyError]:
+        """Give each item its own outcome, in the order of the items; raise nothing of custody.
+
+        A batch that one item made fail is halved until that item is alone: its neighbors belong
+        to other requests, of other tenants.
+        """
+        batch = Batch(operation, items, self._numbers)
+        failure: type[CustodyError] = KeysTimedOut
+        try:
+            async with asyncio.timeout(OPERATION_SECONDS_MAX):
+                failure = await self._send_all(operation, batch)
+        except TimeoutError:
+            pass
+        except KeysError as error:  # our own: a name that is none, or no token to be had
+            failure = type(error)
+        return batch.outcomes(failure)
+
+    async def _send_all(
+        self, operation: Operation[Item, Value], batch: Batch[Item, Value]
+    ) -> type[CustodyError]:
+        """Send part after part; give what the items that are left over then fail with."""
+        path = operation.path(self._access.transit_mount)
+        while (part := batch.next_part()) is not None:
+            body = operation.body(part.items, part.references)
+            answer = await self._ask(
+                Request(operation.name, "POST", path, body, items=len(part.items))
+            )
+            if answer.verdict is Verdict.ANSWERED:
+                self._report(operation.name, batch.settle(part, answer))
+            elif answer.verdict is not Verdict.POISONED:
+                batch.fail(part, answer.failure)
+                return answer.failure
+            elif not batch.halve(part):
+                batch.fail(part, answer.failure)
+        return KeysError
+
+    def _report(self, operation: str, kinds: Sequence[str]) -> None:
+        for kind in kinds:
+            if kind == MISMATCH:
+                self._observer.transit_mismatched()
+            else:
+                self._observer.transit_item_failed(operation, kind)
+        if TOO_NEW in kinds:
+            self._nodes.prefer_another()  # a standby that lags; one of the others is the leader
+
+    async def _ask(self, request: Request) -> Answer:
+        """Send with our token; after a 403, and if the token is dead, once more with a new one."""
+        token = await self._login.token()
+        answer = await self._nodes.send(request, token)
+        if answer.verdict is Verdict.FORBIDDEN and await self._login.found_dead(token):
+            answer = await self._nodes.send(request, await self._login.token())
+        return answer
+
+
+def _data(answer: Answer, shape: type[Data]) -> Data:
+    if answer.verdict is not Verdict.ANSWERED:
+        raise answer.failure
+    try:
+        return msgspec.json.decode(answer.data, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass  # its text may quote a secret
+    raise KeysMisconfigured
+
+
+class _KvMetadata(Unprintable):
+    """`metadata` of a stored secret."""
+
+    version: int
+
+
+class _KvData(Unprintable):
+    """`data` of a read from the KV engine."""
+
+    data: dict[str, str]
+    metadata: _KvMetadata
+
+
+class _KvVersion(Unprintable):
+    """`data` of a write to the KV engine."""
+
+    version: int
+
+
+class _KvHistory(Unprintable):
+    """`data` of a secret's metadata."""
+
+    current_version: int
+
+
+class _KvNames(Unprintable):
+    """`data` of a list from the KV engine."""
+
+    keys: list[str]
+
+
+class _SigningKeyVersion(Unprintable):
+    """One version of an Ed25519 key: base64 of the raw 32 bytes."""
+
+    public_key: bytes
+
+
+class _SigningKey(Unprintable):
+    """`data` of an Ed25519 key."""
+
+    latest_version: int
+    keys: dict[str, _SigningKeyVersion]
