@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from secrets import SystemRandom
 from typing import Final
 from urllib.parse import urlsplit
-from uuid import UUID
 
 from aiohttp import web
 
@@ -23,9 +22,9 @@ from gateway.api.health import Health
 from gateway.api.tokens import Tokens
 from gateway.authorize import Authorize
 from gateway.config import Config, ListenerConfig, LoginConfig, Route, vault_access
+from gateway.connections import Limits
 from gateway.in_flight import InFlight
 from gateway.lanes import Lane
-from gateway.connections import Limits
 from gateway.listeners import Listener, server_context, start_listener
 from gateway.merchants import Merchants
 from gateway.metrics import Metrics
@@ -33,7 +32,7 @@ from gateway.middleware import Gate, Net
 from gateway.outbound import Outbound
 from gateway.request_event import EventLog, Incident
 from gateway.tokenize import Tokenize
-from gateway.upstream import Upstream, UpstreamRoute
+from gateway.upstream import Upstream, UpstreamRoute, context_of
 from vault.authorization_table import AuthorizationTable
 from vault.authorizations import Authorizations
 from vault.card_vault import CardOpener, CardVault
@@ -50,6 +49,7 @@ from vault.deployment import (
     put_stop_on_record,
     recognize,
     replica_name,
+    state_folder_of_one,
 )
 from vault.errors import CustodyError, LedgerSealed, Overloaded
 from vault.ids import new_uuid7
@@ -65,7 +65,12 @@ from vault.transit import Transit
 VERSION: Final = "0.1.0"
 DRAIN_MARGIN_SECONDS: Final = 10.0
 GAUGE_SECONDS: Final = 5.0
+WATCH_SECONDS: Final = 1.0
 PROXIED: Final = ("/out/",)
+
+
+class WriterGone(Exception):
+    """The ledger's writer has ended without being told to."""
 
 
 def utc_now() -> datetime:
@@ -105,8 +110,8 @@ async def running(config: Config, log: EventLog, metrics: Metrics) -> AsyncItera
     Raises StartRefused with what to change; any KeysError or StoreUnavailable when what it needs
     is away.
     """
-    config.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
+        stack.enter_context(state_folder_of_one(config.state_folder))
         custody = await _open_custody(config, stack, metrics)
         yield await _open_gateway(config, custody, stack, log, metrics)
 
@@ -266,7 +271,9 @@ async def _open_gateway(
                 (listener.host, listener.port),
                 net=net,
                 limits=Limits(
-                    keepalive_seconds=listener.keepalive_seconds, shutdown_seconds=drain_seconds
+                    keepalive_seconds=listener.keepalive_seconds,
+                    shutdown_seconds=drain_seconds,
+                    connections_per_address_max=listener.connections_per_address_max,
                 ),
             )
         )
@@ -279,7 +286,11 @@ async def _open_gateway(
         boot=custody.boot.id,
         now=utc_now,
     )
-    duties = [*sweeper.duties(), (GAUGE_SECONDS, _gauges(table, tokens, custody, spool, metrics))]
+    duties = [
+        *sweeper.duties(),
+        (GAUGE_SECONDS, _gauges(table, tokens, custody, spool, metrics)),
+        (WATCH_SECONDS, _watch(custody.ledger)),
+    ]
     await stack.enter_async_context(_repeating(duties))
     stack.push_async_callback(_drain, opened, health, in_flight, drain_seconds)
     public, private, ops = (f"https://{host}:{one.port}" for host, one in _hosts(config, opened))
@@ -288,22 +299,21 @@ async def _open_gateway(
 
 async def _lane(route: Route, custody: Custody, stack: AsyncExitStack, metrics: Metrics) -> Lane:
     preset = route.preset
-    upstream = Upstream(
-        UpstreamRoute(
-            name=route.name,
-            host=route.host,
-            port=route.port,
-            timeout_seconds=preset.timeout_seconds,
-            connect_seconds=preset.connect_seconds,
-            address_allow=route.address_allow,
-            ca_file=route.ca_file,
-            concurrency=route.concurrency,
-            reply_bytes_max=preset.reply_bytes_max,
-        ),
-        metrics,
+    upstream = UpstreamRoute(
+        name=route.name,
+        host=route.host,
+        port=route.port,
+        timeout_seconds=preset.timeout_seconds,
+        connect_seconds=preset.connect_seconds,
+        address_allow=route.address_allow,
+        ca_file=route.ca_file,
+        concurrency=route.concurrency,
+        reply_bytes_max=preset.reply_bytes_max,
     )
-    stack.push_async_callback(upstream.close)
-    return Lane(route, upstream, custody.reveal_keys)
+    context = context_of(upstream)
+    lane = Lane(route, lambda: Upstream(upstream, metrics, context=context), custody.reveal_keys)
+    stack.push_async_callback(lane.close)
+    return lane
 
 
 def public_application(tokens: Tokens) -> web.Application:
@@ -407,6 +417,15 @@ def _gauges(
         )
 
     return refresh
+
+
+def _watch(ledger: Ledger) -> Callable[[], Awaitable[None]]:
+    async def watch() -> None:
+        """End the process with its writer: what it answers from then on would be on no record."""
+        if not ledger.is_writing:
+            raise WriterGone
+
+    return watch
 
 
 @asynccontextmanager

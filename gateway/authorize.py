@@ -15,7 +15,6 @@ So nothing leaves twice unless the claim table says so, and nothing without a re
 after 4 is `unknown`, for reconciliation to settle.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, assert_never
@@ -23,6 +22,7 @@ from typing import Final, assert_never
 import msgspec
 
 from gateway.errors import (
+    GatewayError,
     IdempotencyKeyOpen,
     IdempotencyKeyReused,
     OutcomeUnknown,
@@ -32,6 +32,7 @@ from gateway.exchange import Failure, NotSent, Outcome, Phase, Replied, Unknown
 from gateway.in_flight import InFlight
 from gateway.lanes import Lane, Secret
 from gateway.metrics import Metrics
+from gateway.order import Call as WireCall
 from gateway.order import OpenedCard, Opens, Order, fill
 from gateway.preset import Operation
 from gateway.reply import Reflected, Settled, UnknownOutcome, read_result, scrub
@@ -49,7 +50,7 @@ from vault.authorizations import Answer, Authorizations, Call, Ending, Intent
 from vault.card import Expiry
 from vault.card_vault import CardOpener
 from vault.claim_table import ClaimHold
-from vault.errors import CustodyError, CvcExpired, TokenUnknown
+from vault.errors import CustodyError, CvcExpired, Overloaded, TokenUnknown
 from vault.ids import authorization_id
 from vault.intent_table import ClaimLost
 from vault.ledger.entry import Actor, Opening
@@ -75,10 +76,8 @@ class Submission:
     source_address: str
     lane: Lane
     operation: Operation
+    call: WireCall
     order: Order
-    path: str
-    query: str
-    headers: Sequence[tuple[str, str]]
     idempotency_key: bytes | None
 
 
@@ -117,7 +116,7 @@ class _End:
 class Authorize:
     """Carries out submissions; knows neither HTTP servers nor tables."""
 
-    def __init__(  # noqa: PLR0913 - the way out is where everything meets, once
+    def __init__(
         self,
         *,
         authorizations: Authorizations,
@@ -141,6 +140,8 @@ class Authorize:
         and whatever ends it before its intent: TokenUnknown, CvcExpired, TokenInUse, any
         KeysError, StoreUnavailable, LedgerUnavailable, LedgerSealed or Overloaded.
         """
+        if self._in_flight.is_full:  # before anything is claimed for it
+            raise Overloaded
         call = await self._call(submission, watch)
         with watch.running("claim"):
             claim, hold = await self._authorizations.claim(call, _rules(submission.lane))  # 2
@@ -164,12 +165,12 @@ class Authorize:
                 assert_never(unreachable)
 
     async def _call(self, submission: Submission, watch: Stopwatch) -> Call:
-        order = submission.order
+        order, wire = submission.order, submission.call
         with watch.running("digest"):
             key, request = await self._authorizations.digests(
                 submission.tenant,
                 key=submission.idempotency_key,
-                request=_identity(submission),
+                request=order.identity(wire.method, wire.path, wire.query),
             )
         return Call(
             tenant=submission.tenant,
@@ -202,6 +203,10 @@ class Authorize:
             with watch.running("intent"):
                 intent = await self._attempt(call, cards, claim, hold)  # 4
             attempted = True
+        except (CustodyError, GatewayError) as error:
+            if claim.of is None or not claim.unsettled:
+                raise
+            return _still_unknown(claim.of, error)
         finally:
             if not attempted:
                 await self._authorizations.free(hold)
@@ -215,7 +220,7 @@ class Authorize:
         self._count(submission, cards, end)
         return Told(  # 9
             authorization=authorization_id(intent.first),
-            state=end.ending.state,
+            state=_state(intent, end.ending),
             processor_status=end.ending.status,
             answer=end.answer,
             problem=end.problem,
@@ -235,9 +240,7 @@ class Authorize:
     async def _load(self, submission: Submission) -> _Cards:
         """Find every token of the order. Raises TokenUnknown, CvcExpired."""
         texts = submission.order.tokens
-        found = await asyncio.gather(
-            *(self._tokens.load(submission.tenant, text) for text in texts)
-        )
+        found = await self._tokens.load_all(submission.tenant, texts)
         rows = {text: row for text, row in zip(texts, found, strict=True) if row is not None}
         if len(rows) < len(texts):
             raise TokenUnknown
@@ -269,14 +272,9 @@ class Authorize:
             return _not_sent("prepare", "lease_over", retryable=True)
         try:
             with watch.running("processor"):
-                outcome = await submission.lane.send(
-                    submission.operation.method,
-                    submission.path,
-                    submission.query,
-                    submission.headers,
-                    secret,
-                    body,
-                )  # 6
+                outcome = await submission.lane.send(  # 6
+                    submission.tenant, submission.call, secret, body
+                )
             with watch.running("scrub"):
                 return self._end(submission, outcome, tuple(by_token.values()))  # 7
         except Exception:  # noqa: BLE001 - it may have been sent
@@ -315,7 +313,7 @@ class Authorize:
             end = _End(_completed(said, reply), None)
         if isinstance(cleaned, Reflected):
             self._metrics.scan_hits("out_reply", "echo")
-            return replace(end, problem=UpstreamReflectedPan.code, retryable=False)
+            return _withheld(end)
         self._metrics.scan_hits("out_reply", "echo", cleaned.echoes)
         self._metrics.scan_hits("out_reply", "card_like", cleaned.card_like)
         if end.problem is not None and reply.status < CLIENT_ERRORS:  # a 2xx would read as charged
@@ -332,6 +330,15 @@ class Authorize:
         status = next(
             (attempt.status for attempt in reversed(row.attempts) if attempt.status), None
         )
+        if any(each.intent == intent and each.reason == _REFLECTED for each in row.attempts):
+            return Told(
+                authorization=authorization_id(row.first),
+                state=State(row.state),
+                processor_status=status,
+                answer=None,
+                problem=_REFLECTED,
+                replayed=True,
+            )
         if answer is None or answer.cut:
             body = msgspec.json.encode({"id": row.processor_reference})
             answer = Answer(status or 200, (("content-type", "application/json"),), body)
@@ -351,12 +358,6 @@ class Authorize:
             self._metrics.revealed(
                 lane.name, len(cards.opens), state=ending.state, tenant=submission.tenant
             )
-
-
-def _identity(submission: Submission) -> bytes:
-    """What makes two requests the same: method, path, query, and the body with tokens in place."""
-    head = f"{submission.operation.method} {submission.path}?{submission.query}\n"
-    return head.encode() + submission.order.body
 
 
 def _rules(lane: Lane) -> RepeatRules:
@@ -397,6 +398,24 @@ def _opened_cards(
     }
 
 
+def _still_unknown(first: str, error: CustodyError | GatewayError) -> Told:
+    """A repeat that was not made: what became of the first request is as unknown as before."""
+    return Told(
+        authorization=authorization_id(first),
+        state=State.UNKNOWN,
+        processor_status=None,
+        answer=None,
+        problem=error.code if error.retryable else OutcomeUnknown.code,
+        retryable=error.retryable,
+    )
+
+
+def _state(intent: Intent, ending: Ending) -> State:
+    """What is known of the request, not of its latest send: an earlier one may have arrived."""
+    settles = ending.state is State.COMPLETED and ending.executed
+    return State.UNKNOWN if intent.unsettled and not settles else ending.state
+
+
 def _completed(said: Settled, reply: Replied) -> Ending:
     return Ending(
         State.COMPLETED,
@@ -406,7 +425,16 @@ def _completed(said: Settled, reply: Replied) -> Ending:
         processor_reference=said.references.processor_reference,
         decline_code=said.references.decline_code,
         authorization_code=said.references.authorization_code,
+        executed=said.executed,
     )
+
+
+def _withheld(end: _End) -> _End:
+    """An answer that nobody may see; a repeat must be told the same, so that is remembered."""
+    ending = end.ending
+    if ending.state is State.COMPLETED:
+        ending = replace(ending, reason=_REFLECTED)
+    return replace(end, ending=ending, problem=_REFLECTED, retryable=False)
 
 
 def _with_retry(lane: Lane, headers: Headers) -> Headers:
@@ -421,6 +449,8 @@ def _not_sent(phase: str, code: str, *, retryable: bool) -> _End:
     ending = Ending(State.NOT_SENT, phase=phase, reason=code)
     return _End(ending, None, problem=code, retryable=retryable)
 
+
+_REFLECTED: Final = UpstreamReflectedPan.code
 
 _LEDGER_PHASES: Final[Mapping[Phase, str]] = {
     Phase.CHECK: "prepare",

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from gateway.addresses import AddressAllow, Host, HostRefused, checked_host
 from gateway import preset as presets
+from gateway.addresses import AddressAllow, Host, HostRefused, checked_host
 from gateway.preset import Preset
 from gateway.preset_rules import problems_of
 from vault.errors import StartRefused
@@ -35,6 +35,7 @@ class ListenerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     keepalive_seconds: Annotated[float, Meta(gt=0, le=300)] = 10.0
     names: tuple[str, ...] = ()
+    connections_per_address_max: Annotated[int, Meta(ge=1)] | None = None
 
 
 class ListenersConfig(Struct, frozen=True, forbid_unknown_fields=True):

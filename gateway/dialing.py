@@ -193,8 +193,9 @@ class _Wire(ResponseHandler):
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         """Take the head of a reply."""
         status = data[0].code
-        if not self._asked:  # a second one, behind the first in the same bytes
-            self.abort()
+        if not self._asked:  # one too many, behind another in the same bytes
+            if self.transport is not None:  # else the reason why it was hung up would be lost
+                self.abort()
         elif status >= 200 or status == SWITCHING_PROTOCOLS:  # noqa: PLR2004 - final
             self._asked = False
             super().feed_data(data, size)

@@ -35,6 +35,9 @@ LISTENERS: Final = ("public", "private", "ops", "sandbox")
 ORIGIN: Final = "panward.test/embedded"
 TENANT: Final = "demo-shop"
 ROUTE: Final = "stripe"
+PUBLIC_LIMITS: Final = (
+    "\nconnections_per_address_max = 64  # one browser needs few; raise behind a proxy"
+)
 SANDBOX_READY_SECONDS: Final = 20.0
 TENANT_CHARACTERS: Final = 16
 
@@ -81,8 +84,12 @@ class Sandbox:
             *("--api-key-file", str(self.api_key_file)),
             *("--control-socket", str(self.control_socket)),
         ]
-        if remember_numbers:
-            command.append("--unsafe-remember-numbers")
+        if remember_numbers:  # and what a real processor would not forget when it is killed
+            command += [
+                "--unsafe-remember-numbers",
+                *("--arrivals", str(parts.folder / "sandbox-arrivals.jsonl")),
+                *("--state", str(parts.folder / "sandbox-state.jsonl")),
+            ]
         self._child = Child(
             Program(
                 name="sandbox processor",
@@ -104,6 +111,7 @@ class Sandbox:
 
     async def stop(self) -> None:
         await self._child.stop()
+        self.control_socket.unlink(missing_ok=True)  # else PostgreSQL's folder of it stays
 
     async def _answers(self, _pid: int) -> bool:
         try:
@@ -115,8 +123,10 @@ class Sandbox:
 
 
 def control_socket(parts: EmbeddedParts) -> Path:
-    """Where the simulated processor takes commands: beside PostgreSQL's own socket, for one
-    socket's path is as short as the other's must be."""
+    """Where the simulated processor takes commands: beside PostgreSQL's socket.
+
+    A socket's path must be short, and that folder is chosen so.
+    """
     query = parse_qs(urlsplit(parts.runtime_dsn).query)
     return Path(query["host"][0]) / "sandbox.sock"
 
@@ -161,7 +171,8 @@ def configuration(parts: EmbeddedParts) -> str:
 host = "127.0.0.1"
 port = {parts.ports[name]}
 certificate_file = {_quoted(parts.tls_cert_file)}
-private_key_file = {_quoted(parts.tls_key_file)}"""
+private_key_file = {_quoted(parts.tls_key_file)}
+keepalive_seconds = 10{PUBLIC_LIMITS if name == "public" else ""}"""
         for name in ("public", "private", "ops")
     )
     logins = "\n".join(

@@ -1,13 +1,17 @@
-"""A route as it is served: its preset, its credentials, and the one connection pool it has."""
+"""A route as it is served: its preset, its credentials, and its pools of connections.
+
+A pool for each tenant: what one tenant's credential opened never carries another's call.
+"""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.config import Route
 from gateway.errors import CredentialsMissing
 from gateway.exchange import Outcome
+from gateway.order import Call
 from gateway.preset import Preset
 from gateway.upstream import Upstream
 from vault.keys import RevealKeys
@@ -16,6 +20,8 @@ KEY_NAME: Final = "api_key"
 """The name under which HashiCorp Vault keeps a processor's API key at `processor/…`."""
 
 OWN_HEADERS: Final = "panward-"
+POOLS_MAX: Final = 256
+"""Tenants of one route with connections of their own; beyond, idle ones are closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +34,22 @@ class Secret:
         return "Secret"
 
 
+@dataclass(slots=True)
+class _Pool:
+    upstream: Upstream
+    under_way: int = 0
+
+
 class Lane:
     """One route: where a tenant's calls go, and with whose key."""
 
-    def __init__(self, route: Route, upstream: Upstream, keys: RevealKeys) -> None:
+    def __init__(
+        self, route: Route, make_upstream: Callable[[], Upstream], keys: RevealKeys
+    ) -> None:
         self._route = route
-        self._upstream = upstream
+        self._make_upstream = make_upstream
         self._keys = keys
+        self._pools: dict[str, _Pool] = {}
 
     @property
     def name(self) -> str:
@@ -54,7 +69,8 @@ class Lane:
         return self._route.credential == "injected"
 
     async def close(self) -> None:
-        await self._upstream.close()
+        for pool in self._pools.values():
+            await pool.upstream.close()
 
     async def secret(self, tenant: str) -> Secret:
         """Return what authenticates a tenant to the processor.
@@ -69,17 +85,30 @@ class Lane:
             raise CredentialsMissing
         return Secret((_header(self.preset, key),))
 
-    async def send(  # noqa: PLR0913 - one HTTP request
-        self,
-        method: str,
-        path: str,
-        query: str,
-        headers: Sequence[tuple[str, str]],
-        secret: Secret,
-        body: bytes | bytearray,
+    async def send(
+        self, tenant: str, call: Call, secret: Secret, body: bytes | bytearray
     ) -> Outcome:
-        """Send a caller's request with the right credential, once."""
-        return await self._upstream.send(method, path, query, self._headers(headers, secret), body)
+        """Send a call with the right credential and this body, once."""
+        pool = self._pool(tenant)
+        pool.under_way += 1
+        try:
+            await self._make_room()
+            headers = self._headers(call.headers, secret)
+            return await pool.upstream.send(call.method, call.path, call.query, headers, body)
+        finally:
+            pool.under_way -= 1
+
+    def _pool(self, tenant: str) -> _Pool:
+        pool = self._pools.pop(tenant, None) or _Pool(self._make_upstream())
+        self._pools[tenant] = pool  # now the last of them
+        return pool
+
+    async def _make_room(self) -> None:
+        """Close the connections of the tenant that has not called for longest."""
+        if len(self._pools) > POOLS_MAX:
+            idle = next((name for name, pool in self._pools.items() if not pool.under_way), None)
+            if idle is not None:
+                await self._pools.pop(idle).upstream.close()
 
     def returned(self, headers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         """The headers of a reply that go back to the merchant."""

@@ -1,5 +1,4 @@
-"""Who calls: API keys, found by their id, compared in constant time, looked up at most once in
-five seconds.
+"""Who calls: API keys, found by their id and compared in constant time.
 
 A tenant comes from a credential and from nothing else. When the database is away, a key that
 was looked up less than five seconds ago still counts; after that, nobody is let in.

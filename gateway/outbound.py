@@ -13,7 +13,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.authorize import Authorize, Submission, Told
-from gateway.errors import BadField, GatewayError, NotFound, UpstreamFailed
+from gateway.errors import BadField, ClientGone, GatewayError, NotFound, UpstreamFailed
 from gateway.exchange import NotSent, Replied, Unknown
 from gateway.lanes import Lane, Lanes
 from gateway.merchants import Caller, Merchants, basic_user, bearer_key
@@ -72,6 +72,8 @@ class Outbound:
         watch = Stopwatch(self._monotonic)
         try:
             response = await self._carry(request, lane, watch)
+        except ClientGone:
+            raise  # nobody is left to hear it in any shape
         except (GatewayError, CustodyError) as error:
             response = self._failed(request, lane, error)
         response.headers["Server-Timing"] = watch.server_timing()
@@ -132,9 +134,7 @@ class Outbound:
             return self._refused(request, lane, refusal)
         secret = await lane.secret(caller.tenant)
         with watch.running("processor"):
-            outcome = await lane.send(
-                call.method, call.path, call.query, call.headers, secret, call.body
-            )
+            outcome = await lane.send(caller.tenant, call, secret, call.body)
         if isinstance(outcome, NotSent | Unknown):
             state = State.NOT_SENT if isinstance(outcome, NotSent) else State.UNKNOWN
             return self._problem(request, lane, outcome.code.value, state, retryable=False)
@@ -246,7 +246,7 @@ SEND_PROBLEMS: Final = _send_problems()
 SEND_PROBLEM: Final = (502, "The processor could not be used")
 
 
-def _submission(  # noqa: PLR0913 - everything known of a call
+def _submission(
     request: web.Request,
     lane: Lane,
     caller: Caller,
@@ -254,7 +254,10 @@ def _submission(  # noqa: PLR0913 - everything known of a call
     operation: Operation,
     order: Order,
 ) -> Submission:
-    key = request.headers.get(lane.preset.idempotency.header)
+    keys = request.headers.getall(lane.preset.idempotency.header, [])
+    key = keys[0] if keys else None
+    if len(keys) > 1:  # the processor might go by the other one
+        raise BadField(lane.preset.idempotency.header, "repeated")
     if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
         raise BadField(lane.preset.idempotency.header, "format")
     return Submission(
@@ -263,10 +266,8 @@ def _submission(  # noqa: PLR0913 - everything known of a call
         source_address=request.remote or "",
         lane=lane,
         operation=operation,
+        call=call,
         order=order,
-        path=call.path,
-        query=call.query,
-        headers=call.headers,
         idempotency_key=key.encode("ascii") if key is not None else None,
     )
 

@@ -12,6 +12,7 @@ not the exception, so whatever breaks has a true answer.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -75,7 +76,7 @@ class UpstreamRoute:
 
 
 class UpstreamObserver(Protocol):
-    """What sends report about themselves; every word is from a closed list."""
+    """What sends report about themselves, in words of closed lists. It must not raise."""
 
     def upstream_phase_ended(self, route: str, phase: Phase, seconds: float) -> None: ...
 
@@ -90,16 +91,19 @@ class Upstream:
         route: UpstreamRoute,
         observer: UpstreamObserver,
         *,
+        context: ssl.SSLContext | None = None,
         lookup: Lookup = system_lookup,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`context`: of `context_of(route)`, where several share one; pools never are."""
         self._route = route
         self._observer = observer
         self._clock = clock
         self._slots = asyncio.Semaphore(route.concurrency)
         # Methods that HTTP calls idempotent get a connection of their own each: on a used one a
         # server's "closing" crosses the request, and what is called idempotent gets repeated.
-        self._posting, self._others = _sessions(route, lookup, clock)
+        context = context_of(route) if context is None else context
+        self._posting, self._others = _sessions(route, context, lookup, clock)
 
     async def close(self) -> None:
         await self._posting.close()
@@ -273,16 +277,20 @@ def _url(route: UpstreamRoute, path: str, query: str) -> URL:
     )
 
 
-def _sessions(
-    route: UpstreamRoute, lookup: Lookup, clock: Callable[[], float]
-) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:  # noqa: TID251 - this module dials out
-    """Open a session whose connections are used again, and one whose are not."""
-    resolver = CheckedResolver(route.host, route.address_allow, lookup=lookup, clock=clock)
-    context = tls_context(
+def context_of(route: UpstreamRoute) -> ssl.SSLContext:
+    """Build a route's TLS context, which reads its files. Raises StartRefused."""
+    return tls_context(
         ca_file=route.ca_file,
         crl_file=route.crl_file,
         client_certificate=route.client_certificate,
     )
+
+
+def _sessions(
+    route: UpstreamRoute, context: ssl.SSLContext, lookup: Lookup, clock: Callable[[], float]
+) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:  # noqa: TID251 - this module dials out
+    """Open a session whose connections are used again, and one whose are not."""
+    resolver = CheckedResolver(route.host, route.address_allow, lookup=lookup, clock=clock)
 
     def session(*, reuse: bool) -> aiohttp.ClientSession:  # noqa: TID251
         return aiohttp.ClientSession(  # noqa: TID251

@@ -133,6 +133,7 @@ class Earlier:
     finding: Finding | None = None
     first_at: datetime | None = None
     cvc_claimable: bool = True
+    unsettled: bool = False  # some attempt, not only the latest, may have reached the processor
 
 
 def repeat(earlier: Earlier, rules: RepeatRules, *, at: datetime) -> type[Claim]:
@@ -141,15 +142,29 @@ def repeat(earlier: Earlier, rules: RepeatRules, *, at: datetime) -> type[Claim]
         return KeyReused
     if earlier.leased:
         return StillOpen
-    if earlier.state is None:
+    state = earlier.state
+    if state is None:
         return Claimed
-    if earlier.state is State.COMPLETED and earlier.status in rules.not_executed:
+    if _did_nothing(state, earlier, rules):
+        if not earlier.unsettled:
+            return Claimed
+        state = State.UNKNOWN  # a repeat that came to nothing says nothing of the attempt before
+    if state is State.UNKNOWN and _may_replay(earlier, rules, at=at):
         return Claimed
-    if earlier.state is State.RESOLVED and earlier.finding in _NOTHING_WAS_DONE:
-        return Claimed
-    if earlier.state is State.UNKNOWN and _may_replay(earlier, rules, at=at):
-        return Claimed
-    return SAME_KEY_SAME_BODY[earlier.state]
+    return SAME_KEY_SAME_BODY[state]
+
+
+def _did_nothing(state: State, earlier: Earlier, rules: RepeatRules) -> bool:
+    """Whether the latest attempt is known not to have been carried out."""
+    match state:
+        case State.NOT_SENT:
+            return True
+        case State.COMPLETED:
+            return earlier.status in rules.not_executed
+        case State.RESOLVED:
+            return earlier.finding in _NOTHING_WAS_DONE
+        case _:
+            return False
 
 
 _NOTHING_WAS_DONE: Final = frozenset({Finding.NOT_RECEIVED, Finding.NOT_SENT})

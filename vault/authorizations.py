@@ -35,8 +35,8 @@ from vault.intent_table import (
     IntentFacts,
     OpenIntent,
     SealedAnswer,
-    Settlement,
     SettleIntent,
+    Settlement,
     TransitionRefused,
 )
 from vault.keys import Keyed, RevealKeys, Sealed
@@ -105,6 +105,7 @@ class Ending:
     processor_reference: str | None = None
     decline_code: str | None = None
     authorization_code: str | None = None
+    executed: bool = True  # False: the processor refused it unseen, which settles nothing earlier
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -119,7 +120,7 @@ class Answer(msgspec.Struct, frozen=True):
 class Authorizations:
     """Claims, intents and outcomes."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of one wiring
         self,
         *,
         ledger: Ledger,
@@ -149,9 +150,8 @@ class Authorizations:
         """
         if key is None:
             return None, await self._keys.digest("request", tenant, request)
-        of_key, of_request = await asyncio.gather(
-            self._keys.digest("idempotency", tenant, key),
-            self._keys.digest("request", tenant, request),
+        of_key, of_request = await self._keys.digests(
+            tenant, [("idempotency", key), ("request", request)]
         )
         return of_key, of_request
 
@@ -360,7 +360,7 @@ class Authorizations:
     ) -> SettleIntent:
         settlements = [_settlement(intent.id, ending)]
         lines = [self._outcome_line(intent, ending, response_digest)]
-        if ending.state is State.COMPLETED:
+        if ending.state is State.COMPLETED and ending.executed:
             for earlier in intent.unsettled:
                 settlements.append(
                     replace(

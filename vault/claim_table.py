@@ -176,9 +176,12 @@ _LOCK: Final = """
 SELECT 1 FROM claim WHERE tenant = $1 AND route = $2 AND key_digest = $3 FOR UPDATE
 """
 _EARLIER: Final = """
-SELECT c.*, c.lease_until > $4 AS leased, i.state, i.status, i.finding, i.attempt, f.opened_at AS first_at,
+SELECT c.*, c.lease_until > $4 AS leased, i.state, i.status, i.finding, i.attempt,
+  f.opened_at AS first_at,
   coalesce(NOT f.opens_cvc OR EXISTS (
-    SELECT 1 FROM cvc WHERE claimed_by = c.first AND expires_at > now()), true) AS cvc_claimable
+    SELECT 1 FROM cvc WHERE claimed_by = c.first AND expires_at > now()), true) AS cvc_claimable,
+  EXISTS (SELECT 1 FROM intent_state u WHERE u.first = c.first AND u.state = 'unknown')
+    AS unsettled
 FROM claim c
 LEFT JOIN intent_state i ON i.intent = c.intent
 LEFT JOIN intent_state f ON f.intent = c.first
@@ -195,6 +198,7 @@ def _earlier(row: Record, request: ClaimRequest) -> Earlier:
         finding=Finding(row["finding"]) if row["finding"] else None,
         first_at=row["first_at"],
         cvc_claimable=row["cvc_claimable"],
+        unsettled=row["unsettled"],
     )
 
 

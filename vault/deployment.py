@@ -4,8 +4,11 @@ A gateway that is pointed at another environment's database, at another HashiCor
 one whose keys are not as they must be, refuses to start and says what is wrong.
 """
 
+import fcntl
 import hmac
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -57,6 +60,31 @@ class Boot:
     version: str
     config_hash: str
     role: Literal["all", "edge", "processor"] = "all"
+
+
+@contextmanager
+def state_folder_of_one(folder: Path) -> Iterator[None]:
+    """Make the folder if need be, and let no other gateway have it.
+
+    A second one under the same replica's name would take what the first has under way for the
+    orphans of a crash, and its spool for an earlier boot's. Raises StartRefused.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)  # not for children
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_taken = False
+    except BlockingIOError:
+        is_taken = True
+    try:
+        if is_taken:
+            raise StartRefused(
+                f"{folder} is in use by another gateway: end it first, or give this one a"
+                " state_folder of its own"
+            )
+        yield
+    finally:
+        os.close(descriptor)  # and so the lock
 
 
 def replica_name(state_folder: Path, *, worker: int = 0) -> str:
@@ -184,7 +212,7 @@ async def check_log(database: Database) -> None:
         raise StartRefused(f"the ledger's head says {size} entries, the table has {entries}")
 
 
-async def put_start_on_record(
+async def put_start_on_record(  # noqa: PLR0913 - what a log begins with
     database: Database, ledger: Ledger, boot: Boot, *, env: Env, origin: str, public_key: bytes,
     now: Callable[[], datetime],
 ) -> None:  # fmt: skip

@@ -158,5 +158,5 @@ class LedgerSealed(CustodyError):
     code = "ledger_sealed"
 
 
-class StartRefused(Exception):  # noqa: N818 - a refusal, not an error of the code
+class StartRefused(Exception):
     """The process must not start like this; the message says what to change (exit 78)."""

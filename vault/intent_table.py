@@ -401,8 +401,14 @@ WITH want AS (
     status = coalesce(w.status, i.status), phase = w.phase, reason = w.reason,
     last_idx = w.idx, ended_at = w.at
   FROM want w WHERE i.intent = w.intent
+), doubtful AS ( -- another send may have reached the processor, and this one does not tell
+  SELECT u.first FROM intent_state u WHERE u.state = 'unknown'
+    AND u.first IN (SELECT first FROM want) AND u.intent NOT IN (SELECT intent FROM want)
 )
-UPDATE authorizations a SET state = w.state, result = w.result, idx = w.idx, leaf = w.leaf,
+UPDATE authorizations a SET
+  state = CASE WHEN w.first IN (SELECT first FROM doubtful) THEN 'unknown' ELSE w.state END,
+  result = CASE WHEN w.first IN (SELECT first FROM doubtful) THEN NULL ELSE w.result END,
+  idx = w.idx, leaf = w.leaf,
   processor_reference = coalesce(w.processor_reference, a.processor_reference),
   decline_code = w.decline_code, authorization_code = w.authorization_code, updated_at = w.at
 FROM want w
@@ -413,7 +419,10 @@ WHERE a.first = w.first AND w.own AND NOT EXISTS (
 
 
 async def _settle_cards(connection: Connection, units: Sequence[SettleIntent]) -> None:
-    """Consume, keep or give back: PCI DSS 3.3.1 in the transaction of the outcome."""
+    """Consume, keep or give back: PCI DSS 3.3.1 in the transaction of the outcome.
+
+    Nothing is given back while another send of the same request may have reached the processor.
+    """
     consumed = [unit.first for unit in units if unit.settlements[0].result in CONSUMES_CVC]
     released = [
         unit.first
@@ -424,8 +433,12 @@ async def _settle_cards(connection: Connection, units: Sequence[SettleIntent]) -
     await connection.execute(
         """
         WITH gone AS (DELETE FROM cvc WHERE claimed_by = ANY($1)),
-        back AS (UPDATE cvc SET claimed_by = NULL WHERE claimed_by = ANY($2))
-        UPDATE token SET held_by = NULL WHERE held_by = ANY($2)
+        free AS (
+          SELECT first FROM unnest($2::uuid[]) AS w (first) WHERE NOT EXISTS (
+            SELECT 1 FROM intent_state u WHERE u.first = w.first AND u.state = 'unknown')
+        ),
+        back AS (UPDATE cvc SET claimed_by = NULL WHERE claimed_by IN (SELECT first FROM free))
+        UPDATE token SET held_by = NULL WHERE held_by IN (SELECT first FROM free)
         """,
         [UUID(first) for first in consumed],
         [UUID(first) for first in released],

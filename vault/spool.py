@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from vault.errors import StartRefused
-from vault.intent_table import Settlement, SettleIntent
+from vault.intent_table import SettleIntent, Settlement
 from vault.ledger.entry import Outcome, decode_draft, encode_draft
 from vault.ledger.unit import Detail, Line
 

@@ -26,7 +26,7 @@ SPOOL_SECONDS: Final = 1.0
 class Sweeper:
     """The duties, each to be called again after its own number of seconds."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of one wiring
         self,
         *,
         cards: CardVault,

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Final, Self
-from uuid import UUID
 
 from vault.batching import Batching
 from vault.db import Connection, Database, Record
@@ -349,6 +348,10 @@ class TokenTable:
         Raises StoreUnavailable; Overloaded.
         """
         return await self._reads.submit(Wanted(tenant, token))
+
+    async def load_all(self, tenant: str, tokens: Sequence[str]) -> Sequence[TokenRow | None]:
+        """Return several tokens as `load` does, in one query if there is room."""
+        return await self._reads.submit_all([Wanted(tenant, token) for token in tokens])
 
     async def _read_batch(self, wanted: Sequence[Wanted]) -> Sequence[TokenRow | None]:
         async def work(connection: Connection) -> Sequence[Record]:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from gateway.merchants import Caller
 from vault.api_keys import Scope
+from vault.ledger.forms import time_text
 from vault.token_table import TokenRow
 
 
@@ -32,6 +33,4 @@ def masked_card(row: TokenRow, caller: Caller) -> Mapping[str, object]:
 
 def rfc3339(at: datetime | None) -> str | None:
     """A time in UTC with milliseconds (RFC 3339), or None."""
-    if at is None:
-        return None
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    return None if at is None else time_text(at)

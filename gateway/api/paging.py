@@ -50,14 +50,19 @@ def read_page(request: web.Request, *, also: Collection[str]) -> Page:
 
     Raises BadField for a parameter that is unknown, given twice, or not what it must be.
     """
-    known = {"limit", "cursor", *also}
-    if len(set(request.query)) != len(request.query) or not set(request.query) <= known:
-        raise BadField("query", "unknown_or_repeated_parameter")
+    check_parameters(request, {"limit", "cursor", *also})
     text = request.query.get("limit", str(LIMIT_DEFAULT))
     if not _LIMIT.fullmatch(text) or int(text) > LIMIT_MAX:
         raise BadField("limit", "range")
     cursor = request.query.get("cursor")
     return Page(int(text), _place(cursor) if cursor is not None else None)
+
+
+def check_parameters(request: web.Request, known: Collection[str]) -> None:
+    """Raise BadField unless the query has only these parameters, each at most once."""
+    given = set(request.query)
+    if len(given) != len(request.query) or not given <= set(known):
+        raise BadField("query", "unknown_or_repeated_parameter")
 
 
 def _cursor(place: Place) -> str:

@@ -14,8 +14,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from gateway.api.answers import json_response
 from gateway.api.masked_card import masked_card
-from gateway.api.paging import Page, read_page
-from gateway.errors import BadField, NotPermitted
+from gateway.api.paging import check_parameters, read_page
+from gateway.errors import BadField
 from gateway.merchants import Caller, Merchants, bearer_key
 from gateway.middleware import read_body
 from gateway.request_event import REQUEST_EVENT
@@ -45,14 +45,14 @@ class ChangeBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     exp_month: Month | UnsetType = UNSET
     exp_year: Year | UnsetType = UNSET
-    expires_at: datetime | None | UnsetType = UNSET
-    customer_reference: CustomerReference | None | UnsetType = UNSET
+    expires_at: datetime | UnsetType | None = UNSET
+    customer_reference: CustomerReference | UnsetType | None = UNSET
 
 
 class Tokens:
     """Handlers of `/v1/tokens`."""
 
-    def __init__(  # noqa: PLR0913 - the parts of one wiring
+    def __init__(
         self,
         cards: CardVault,
         tokenize: Tokenize,
@@ -119,7 +119,7 @@ class Tokens:
         """
         caller = await self._caller(request, Scope.DELETE)
         customer = _customer(request)
-        read_page(request, also={"customer_reference"})
+        check_parameters(request, {"customer_reference"})  # `limit` would promise to erase fewer
         erased, in_use = await self._cards.delete_of_customer(caller.tenant, customer, caller.actor)
         return json_response({"erased": erased, "in_use": in_use}, status=409 if in_use else 200)
 

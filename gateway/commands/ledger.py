@@ -90,7 +90,10 @@ def verify(
 
 
 async def check_log(dsn: str, audits: Sequence[Path]) -> Verdict:
-    """Read the log at an address, and what HashiCorp Vault wrote about it. Raises StoreUnavailable."""
+    """Read the log at an address, and what HashiCorp Vault wrote about it.
+
+    Raises StoreUnavailable.
+    """
     # What the audit log says now is looked up in the log as it is afterwards: an intent comes
     # before its decrypts, so none of these can lack one that is still to come.
     sizes = [audit.stat().st_size for audit in audits]

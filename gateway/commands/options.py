@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Final, Never
 
@@ -76,8 +76,6 @@ async def deployment_of(config: Path | None, embedded: Path | None) -> AsyncIter
     )
     async with AsyncExitStack() as stack:
         started = None
-        try:
+        with suppress(InUse):  # it is running: its children answer us too
             started = await stack.enter_async_context(deployment)
-        except InUse:
-            pass  # it is running: its children answer us too
         yield load_config(file) if started is None else started.config

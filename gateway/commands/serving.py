@@ -3,8 +3,9 @@
 import asyncio
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -15,6 +16,8 @@ from gateway.embedded import LISTENERS, embedded_deployment
 from gateway.metrics import Metrics
 from gateway.request_event import EventLog, quiet_logging
 from vault.embedded.bootstrap import StartOptions
+
+NOT_READY_SECONDS: Final = 5.0
 
 PortBaseOption = Annotated[
     int | None, typer.Option(metavar="N", help="Use ports from N on, instead of any free ones.")
@@ -65,11 +68,25 @@ async def serve_embedded(
 
 
 async def serve(config: Config) -> None:
-    """Serve until SIGINT or SIGTERM; then end what is under way."""
-    stop = asyncio.Event()
+    """Serve until SIGINT or SIGTERM; then end what is under way.
+
+    SIGTERM comes from what also routes requests here: readiness says no for a while first, so
+    that they go elsewhere. A person's Ctrl-C, or a second signal, waits for nothing.
+    """
+    asked, now = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+
+    def interrupted() -> None:
+        asked.set()
+        now.set()
+
+    def terminated() -> None:
+        if asked.is_set() or config.embedded is not None:
+            now.set()
+        asked.set()
+
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    loop.add_signal_handler(signal.SIGTERM, terminated)
     metrics = Metrics(processor_routes=[route.name for route in config.routes])
     log = EventLog(sys.stdout.buffer, now=utc_now, watch=metrics)
     with quiet_logging(log):
@@ -80,5 +97,8 @@ async def serve(config: Config) -> None:
             if config.embedded is not None:
                 console.print(f"keys     {config.embedded / 'credentials.json'}")
             console.print("ready: Ctrl-C ends it")
-            await stop.wait()
+            await asked.wait()
+            gateway.health.drain()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(now.wait(), NOT_READY_SECONDS)
             console.print("ending what is under way …")

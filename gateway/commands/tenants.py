@@ -83,7 +83,7 @@ def list_tenants(
                 scopes = " ".join(sorted(row.scopes))
                 shown.add_row(tenant.id, tenant.name, row.id, row.kind, scopes, state)
             if not rows:
-                shown.add_row(tenant.id, tenant.name, "–", "", "", "")
+                shown.add_row(tenant.id, tenant.name, "none", "", "", "")
         if not as_json:
             Console().print(shown)
 

@@ -30,6 +30,8 @@ class Arguments(argparse.Namespace):
     api_key_file: Path
     control_socket: Path | None
     unsafe_remember_numbers: bool
+    arrivals: Path | None
+    state: Path | None
 
 
 def parse(arguments: list[str]) -> Arguments:
@@ -41,7 +43,12 @@ def parse(arguments: list[str]) -> Arguments:
     add("--api-key-file", type=Path, required=True, help="API keys, one a line: an account each")
     add("--control-socket", type=Path, help="where to take commands; its folder must be private")
     add("--unsafe-remember-numbers", action="store_true", help="keep card numbers: tests only")
-    return parser.parse_args(arguments, namespace=Arguments())
+    add("--arrivals", type=Path, help="where to write down what comes: only with the last")
+    add("--state", type=Path, help="where to keep charges and keys over a kill: only with the same")
+    parsed = parser.parse_args(arguments, namespace=Arguments())
+    if (parsed.arrivals or parsed.state) and not parsed.unsafe_remember_numbers:
+        parser.error("--arrivals and --state need --unsafe-remember-numbers")
+    return parsed
 
 
 def main() -> None:
@@ -56,6 +63,8 @@ async def run(arguments: Arguments, *, announce: Callable[[Running], None]) -> N
         arguments.api_key_file.read_text().split(),
         now=lambda: datetime.now(UTC),  # noqa: TID251 - the wiring owns the clock
         remember_numbers=arguments.unsafe_remember_numbers,
+        arrivals=arguments.arrivals,
+        state=arguments.state,
     )
     stop = _stop_signal()
     async with contextlib.AsyncExitStack() as parts:

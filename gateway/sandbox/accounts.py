@@ -5,11 +5,12 @@ Accounts are named by the place of their key in the list: `acct_1` is the first.
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
-from gateway.sandbox.books import Books, Counts
+from gateway.sandbox.books import Books, Counts, keep
+from gateway.sandbox.objects import Charge
 from gateway.sandbox.refusals import unauthorized
 
 _SCHEMES: Final = ("bearer", "basic")
@@ -41,6 +42,13 @@ class Accounts:
 
     def books(self, account: str) -> Books:
         return self._books[account]
+
+    def restore(self, account: str, charges: Iterable[Charge], counts: Counts) -> None:
+        """Put back what an earlier life of the processor had come to."""
+        for charge in charges:
+            keep(self._books[account].charges, charge.id, charge)
+        for name in counts.__struct_fields__:
+            setattr(self.counts, name, getattr(counts, name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._books)

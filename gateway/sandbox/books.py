@@ -66,9 +66,21 @@ class Books:
     charges: dict[str, Charge] = field(default_factory=dict[str, Charge])
     refunds: dict[str, Refund] = field(default_factory=dict[str, Refund])
     cards: dict[str, KeptCard] = field(default_factory=dict[str, KeptCard])  # by pm_ or tok_
+    _changed: dict[str, Charge] = field(default_factory=dict[str, Charge])
 
     def created(self) -> int:
         return int(self.now().timestamp())
+
+    def keep_charge(self, charge: Charge) -> None:
+        """Keep a charge that is new, or changed."""
+        keep(self.charges, charge.id, charge)
+        self._changed[charge.id] = charge
+
+    def take_changed(self) -> tuple[Charge, ...]:
+        """Return the charges that were made or changed since this was last asked."""
+        changed = tuple(self._changed.values())
+        self._changed.clear()
+        return changed
 
     def kept(self, card: Card) -> KeptCard:
         digest = hashlib.blake2b(

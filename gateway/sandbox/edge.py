@@ -23,10 +23,11 @@ from gateway.sandbox.behavior import (
     Redirect,
 )
 from gateway.sandbox.echo import echoed
+from gateway.sandbox.journal import Carried, Journal
 from gateway.sandbox.params import Params
 from gateway.sandbox.received import Memory, Received, masked
 from gateway.sandbox.refusals import Refusal, malformed, simulated_failure, too_large
-from gateway.sandbox.replays import Replays
+from gateway.sandbox.replays import KeptAnswer, Replays
 from gateway.sandbox.stripe_api import Answer, Call, answered, refused
 
 BODY_BYTES_MAX: Final = 1024 * 1024
@@ -40,13 +41,14 @@ SILENT.setLevel(logging.CRITICAL + 1)
 class Edge:
     """Answers calls, each by way of the accounts, the remembered keys and the behavior."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of one wiring
         self,
         *,
         accounts: Accounts,
         behavior: Behavior,
         memory: Memory,
         replays: Replays,
+        journal: Journal,
         new_id: Callable[[str], str],
         now: Callable[[], datetime],
     ) -> None:
@@ -54,6 +56,7 @@ class Edge:
         self._behavior = behavior
         self._memory = memory
         self._replays = replays
+        self._journal = journal
         self._new_id = new_id
         self._now = now
 
@@ -90,7 +93,9 @@ class Edge:
         account = refuse_unknown(authorization, account)
         if key is None:
             await self._behavior.gate.passed("request")
-            return self._carried_out(account, call, mishap)
+            answer = self._carried_out(account, call, mishap)
+            self._write_down(account, call)
+            return answer
         return await self._once(account, key, call, mishap)
 
     async def _once(self, account: str, key: str, call: Call, mishap: Mishap | None) -> Answer:
@@ -104,7 +109,8 @@ class Edge:
             await self._behavior.gate.passed("request")
             answer = self._carried_out(account, call, mishap)
         finally:
-            self._replays.end(account, key, answer)
+            kept = self._replays.end(account, key, answer)
+        self._write_down(account, call, key, kept)
         return answer
 
     def _carried_out(self, account: str, call: Call, mishap: Mishap | None) -> Answer:
@@ -118,6 +124,14 @@ class Edge:
             case _:
                 return answered(self._accounts.books(account), call)
 
+    def _write_down(
+        self, account: str, call: Call, key: str | None = None, kept: KeptAnswer | None = None
+    ) -> None:
+        charges = self._accounts.books(account).take_changed()
+        if charges or kept is not None:
+            carried = Carried(account, self._accounts.counts, charges, key, kept)
+            self._journal.carried_out(call.path, carried)
+
     def _remember(self, call: Call, account: str | None, key: str | None) -> None:
         received = Received(
             at=self._now(),
@@ -129,6 +143,7 @@ class Edge:
             params=self._memory.kept_of(call.params),
         )
         self._memory.add(received, call.params)
+        self._journal.arrived(call.path, key, call.params.ending("number").values())
 
     def _numbered(self, answer: Answer) -> Answer:
         return replace(answer, headers=(("Request-Id", self._new_id("req")), *answer.headers))

@@ -199,6 +199,7 @@ def capture_charge(books: Books, params: Params, id_: str) -> Charge:
 
 def _capture(books: Books, charge: Charge, amount: int) -> None:
     charge.captured, charge.amount_captured = True, amount
+    books.keep_charge(charge)
     books.counts.captures += 1
 
 
@@ -222,7 +223,7 @@ def _new_charge(
         status="succeeded" if approved else "failed",
         payment_method_details=PaymentMethodDetails(card=charged),
     )
-    keep(books.charges, charge.id, charge)
+    books.keep_charge(charge)
     books.counts.charges += approved
     books.counts.declines += not approved
     return charge
@@ -253,6 +254,7 @@ def create_refund(books: Books, params: Params) -> Refund:
     )
     charge.amount_refunded += amount
     charge.refunded = charge.amount_refunded == charge.amount_captured
+    books.keep_charge(charge)
     keep(books.refunds, refund.id, refund)
     books.counts.refunds += 1
     return refund

@@ -2,8 +2,8 @@
 
 It decides by published test card, honors idempotency keys, and takes nothing but a card number
 in a number field, so that an approved payment proves that a token was turned into its number. It
-listens on loopback only, keeps everything in memory and writes no log. What a test or the demo
-wants it to do wrong is asked for here.
+listens on loopback only, keeps everything in memory and writes no log, unless a test that kills
+it asks for a journal. What a test or the demo wants it to do wrong is asked for here.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import string
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -32,6 +33,7 @@ from gateway.sandbox.behavior import (
 from gateway.sandbox.books import Counts
 from gateway.sandbox.echo import EchoPlace
 from gateway.sandbox.edge import SILENT, Edge
+from gateway.sandbox.journal import Journal, StateFile, new_keys
 from gateway.sandbox.received import Memory, Received
 from gateway.sandbox.replays import Replays
 
@@ -62,21 +64,42 @@ class Processor:
         *,
         now: Callable[[], datetime],
         remember_numbers: bool = False,
+        arrivals: Path | None = None,
+        state: Path | None = None,
     ) -> None:
-        """`remember_numbers` keeps what was received in full: only for tests."""
+        """`remember_numbers` keeps what was received in full: only for tests.
+
+        Only with it: `arrivals`, a file to write down what comes, and `state`, one from which
+        charges and idempotency keys come back.
+        """
+        if not remember_numbers and (arrivals or state):
+            raise ValueError("files of what was received need `remember_numbers`")
+        kept = None if state is None else StateFile.open(state)
+        keys = new_keys() if kept is None else kept.keys
+        self._journal = Journal(kept, arrivals, now=now)
         self._behavior = Behavior()
         self._memory = Memory(remember_numbers=remember_numbers)
         self._accounts = Accounts(
-            api_keys, new_id=new_id, now=now, fingerprint_key=secrets.token_bytes(32)
+            api_keys, new_id=new_id, now=now, fingerprint_key=keys.fingerprint
         )
+        replays = Replays(keys.replays)
+        self._restore(replays)
         self._edge = Edge(
             accounts=self._accounts,
             behavior=self._behavior,
             memory=self._memory,
-            replays=Replays(secrets.token_bytes(32)),
+            replays=replays,
+            journal=self._journal,
             new_id=new_id,
             now=now,
         )
+
+    def _restore(self, replays: Replays) -> None:
+        """Go on where an earlier life ended: charges, keys and counts."""
+        for carried in self._journal.earlier():
+            self._accounts.restore(carried.account, carried.charges, carried.counts)
+            if carried.key is not None and carried.kept is not None:
+                replays.restore(carried.account, carried.key, carried.kept)
 
     @contextlib.asynccontextmanager
     async def serve(self, ssl_context: ssl.SSLContext, *, port: int = 0) -> AsyncIterator[Running]:
@@ -96,6 +119,7 @@ class Processor:
         finally:
             self._behavior.gate.open()
             await _ended(runner)
+            self._journal.close()
 
     # --- what it saw ----------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """What the processor remembers of the calls it received, for tests and for the demo to show.
 
-Memory only, nothing is ever written. Card data is masked before it is kept, unless the simulation
-was told to remember numbers, which only a test may do.
+Memory only: what is written to files is the journal's. Card data is masked before it is kept,
+unless the simulation was told to remember numbers, which only a test may do.
 """
 
 from collections import deque

@@ -19,7 +19,9 @@ KEYS_MAX: Final = 20_000
 
 
 @dataclass(slots=True)
-class _Entry:
+class KeptAnswer:
+    """What a key stands for: a call, by its digest, and how it was answered."""
+
     digest: bytes
     since: datetime
     answer: Answer | None = None  # None: still being carried out
@@ -30,7 +32,7 @@ class Replays:
 
     def __init__(self, digest_key: bytes) -> None:
         self._digest_key = digest_key  # calls carry card numbers: only keyed digests are kept
-        self._entries: dict[tuple[str, str], _Entry] = {}
+        self._entries: dict[tuple[str, str], KeptAnswer] = {}
 
     def begin(self, account: str, key: str, call: Call, *, at: datetime) -> Answer | None:
         """None: carry it out, then `end` it. Otherwise the first answer, or a Refusal."""
@@ -40,7 +42,7 @@ class Replays:
         digest = self._digest(call)
         entry = self._entries.get((account, key))
         if entry is None:
-            self._entries[account, key] = _Entry(digest, at)
+            self._entries[account, key] = KeptAnswer(digest, at)
             return None
         if entry.digest != digest:
             raise key_reused()
@@ -48,12 +50,18 @@ class Replays:
             raise key_in_use()
         return entry.answer
 
-    def end(self, account: str, key: str, answer: Answer | None) -> None:
+    def end(self, account: str, key: str, answer: Answer | None) -> KeptAnswer | None:
         """Keep the answer for repeats, or free the key where nothing was carried out."""
-        if answer is not None and answer.executed:
-            self._entries[account, key].answer = answer
-        else:
+        if answer is None or not answer.executed:
             del self._entries[account, key]
+            return None
+        kept = self._entries[account, key]
+        kept.answer = answer
+        return kept
+
+    def restore(self, account: str, key: str, kept: KeptAnswer) -> None:
+        """Put back what an earlier life of the processor kept."""
+        self._entries[account, key] = kept
 
     def _forget_old(self, at: datetime) -> None:
         while self._entries:

@@ -11,9 +11,11 @@ acknowledgment before COMMIT has returned.
 """
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from time import perf_counter
@@ -39,6 +41,7 @@ QUEUE_UNITS_MAX: Final = 4096
 BATCH_UNITS_MAX: Final = 256
 APPEND_SECONDS: Final = 2.0
 COMMIT_SECONDS: Final = 2.0
+WORK_SECONDS: Final = 5.0  # all before COMMIT: longer than the server's own limits
 RETRY_SECONDS: Final = 0.2
 PAGE_ENTRIES: Final = 10_000
 
@@ -71,17 +74,37 @@ class _Inconsistent(Exception):
 class _Waiting:
     unit: Unit
     future: "asyncio.Future[Sequence[Placed]]"
-    give_up_at: float
-    given_up: bool = False
+    give_up_at: float  # infinite: nobody's any more, but owed to the ledger
+
+    def give_up(self) -> None:
+        """Let the author go: whether the unit becomes durable is not waited for any more."""
+        if not self.future.done():
+            self.future.set_exception(LedgerUnavailable())
+
+    @property
+    def is_given_up(self) -> bool:
+        """Before it is acknowledged, only an author who is gone has ended the waiting."""
+        return self.future.done()
+
+    @property
+    def is_owed(self) -> bool:
+        return self.give_up_at == math.inf
 
 
 @dataclass(slots=True)
 class _Batch:
-    """What one transaction appends, in index order."""
+    """What one transaction appends, in index order.
 
-    taken: list[_Waiting]
-    places: list[list[Placed]]
-    bodies: list[bytes]
+    Who is refused hears of it after COMMIT too: the reason may be a neighbor of the same batch.
+    """
+
+    taken: list[_Waiting] = field(default_factory=list)
+    places: list[list[Placed]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    refused: list[tuple[_Waiting, CustodyError]] = field(default_factory=list)
+
+    def everybody(self) -> list[_Waiting]:
+        return [*self.taken, *(waiting for waiting, _ in self.refused)]
 
 
 class Ledger:
@@ -110,12 +133,22 @@ class Ledger:
         self._in_doubt: _Batch | None = None
         self._next_n = 0
         self._closing = False
-        self.sealed_because: str | None = None
+        self._seals: dict[str, None] = {}
+
+    @property
+    def sealed_because(self) -> str | None:
+        """The first of the causes for which no card is disclosed; None while there is none."""
+        return next(iter(self._seals), None)
 
     @property
     def size(self) -> int:
         """Entries acknowledged so far, as this process saw it."""
         return self._acknowledged.size if self._acknowledged else 0
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether the writer runs. If it does not, nothing can be recorded: end the process."""
+        return self._task is not None and not self._task.done()
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._write(), name="ledger-writer")
@@ -133,12 +166,11 @@ class Ledger:
 
     def seal(self, cause: str) -> None:
         """Stop disclosures, after a proven inconsistency or an outcome that is not recorded."""
-        self.sealed_because = self.sealed_because or cause
+        self._seals[cause] = None
 
     def unseal(self, cause: str) -> None:
         """Take back a seal whose cause is gone by itself (a drained spool), and no other."""
-        if self.sealed_because == cause:
-            self.sealed_because = None
+        self._seals.pop(cause, None)
 
     async def append(self, unit: Unit, *, seconds: float = APPEND_SECONDS) -> Sequence[Placed]:
         """Make a unit durable and return the place of each of its lines.
@@ -157,15 +189,16 @@ class Ledger:
         waiting = _Waiting(unit, loop.create_future(), loop.time() + seconds)
         self._queue.append(waiting)
         self._wake.set()
+        deadline = loop.call_at(waiting.give_up_at, waiting.give_up)  # a task would cost more
         try:
-            done, _ = await asyncio.wait((waiting.future,), timeout=seconds)
+            return await waiting.future
         except asyncio.CancelledError:
-            waiting.given_up = True
+            answered = waiting.future.done() and not waiting.future.cancelled()
+            if answered and waiting.future.exception() is None:
+                self._owe_what_follows(unit)  # it was acknowledged to nobody
             raise
-        if not done:
-            waiting.given_up = True
-            raise LedgerUnavailable
-        return waiting.future.result()
+        finally:
+            deadline.cancel()
 
     # --- the writer -----------------------------------------------------------------------
 
@@ -200,7 +233,10 @@ class Ledger:
             result = "failed"
             failure = self._failure(error)
             self._drop_connection()
-            self._fail(taken or self._take_all(), failure)
+            self._lose(taken or self._take_all(), failure)
+        except BaseException:  # a bug, or the end: nobody may be left waiting
+            self._put_back(taken)
+            raise
         else:
             result = "ok"
         self._observer.ledger_appended(entries, perf_counter() - started, result)
@@ -217,13 +253,15 @@ class Ledger:
     async def _append_waiting(self, taken: list[_Waiting]) -> int:
         connection = await self._connected()
         try:
-            head = await self._begin(connection)
-            taken.extend(self._drain())
-            batch, grown = await self._fill(connection, head, taken)
-            if not batch.taken:
-                await connection.execute("ROLLBACK")
-                return 0
-            await self._insert(connection, head, grown, batch)
+            with _bounded(connection):
+                head = await self._begin(connection)
+                taken.extend(self._drain())
+                batch, grown = await self._fill(connection, head, taken)
+                if not batch.taken:
+                    await connection.execute("ROLLBACK")
+                    self._refuse(batch)
+                    return 0
+                await self._insert(connection, head, grown, batch)
         except TRY_AGAIN:
             pass
         else:
@@ -261,8 +299,10 @@ class Ledger:
         now = asyncio.get_running_loop().time()
         while self._queue and len(taken) < BATCH_UNITS_MAX:
             waiting = self._queue.popleft()
-            if waiting.given_up or waiting.give_up_at < now:
+            if waiting.is_given_up or waiting.give_up_at < now:
                 self._fail([waiting], LedgerUnavailable())
+            elif waiting.unit.opens_cards and self.sealed_because is not None:
+                self._fail([waiting], LedgerSealed())
             else:
                 taken.append(waiting)
         return taken
@@ -274,7 +314,7 @@ class Ledger:
         taken: Sequence[_Waiting],
     ) -> tuple[_Batch, CompactRange]:
         """Check, place and apply, kind by kind; a refused unit fails alone."""
-        batch = _Batch([], [], [])
+        batch = _Batch()
         grown = CompactRange(head.size, head.peaks)
         at = self._now()
         for kind, group in groupby(
@@ -283,8 +323,7 @@ class Ledger:
         ):
             members = list(group)
             refused = await kind.check(connection, [one.unit for one in members], at)
-            for position, error in refused.items():
-                self._fail([members[position]], error)
+            batch.refused.extend((members[position], error) for position, error in refused.items())
             kept, places = [], []
             for position, one in enumerate(members):
                 if position not in refused and (place := self._place(one, grown, batch, at)):
@@ -308,7 +347,7 @@ class Ledger:
                 for offset, line in enumerate(waiting.unit.lines)
             ]
         except EntryRefused:
-            self._fail([waiting], CustodyError())
+            batch.refused.append((waiting, CustodyError()))
             return []
         batch.bodies.extend(bodies)
         places = []
@@ -355,19 +394,12 @@ class Ledger:
         self._warned = False
         commit = asyncio.create_task(connection.execute("COMMIT"), name="ledger-commit")
         try:
-            done, _ = await asyncio.wait((commit,), timeout=COMMIT_SECONDS)
-        except asyncio.CancelledError:
-            connection.terminate()
-            raise
+            await asyncio.wait((commit,), timeout=COMMIT_SECONDS)
         finally:
             if not commit.done():
-                connection.terminate()
-        failed = not done
-        if done:
-            failed = commit.exception() is not None
-        else:
+                connection.terminate()  # which ends the task, too
             await asyncio.gather(commit, return_exceptions=True)
-        if failed or self._warned:
+        if commit.exception() is not None or self._warned:
             raise _Doubtful
 
     async def _settle_doubt(self) -> None:
@@ -380,34 +412,42 @@ class Ledger:
         batch = self._in_doubt
         assert batch is not None
         connection = await self._connected()
-        head = await self._begin(connection)
         ids = [line.entry.id for waiting in batch.taken for line in waiting.unit.lines]
-        found = await connection.fetchval("SELECT count(*) FROM entry WHERE id = ANY($1)", ids)
-        if found not in (0, len(ids)):
-            raise _Inconsistent("corrupt")
-        await connection.execute("UPDATE head SET touched = clock_timestamp() WHERE one = 1")
+        with _bounded(connection):
+            head = await self._begin(connection)
+            found = await connection.fetchval("SELECT count(*) FROM entry WHERE id = ANY($1)", ids)
+            if found not in (0, len(ids)):
+                raise _Inconsistent("corrupt")
+            await connection.execute("UPDATE head SET touched = clock_timestamp() WHERE one = 1")
         await self._commit(connection)
         if found:
             self._acknowledge(batch, head)
         else:
             self._in_doubt = None
-            self._put_back(batch.taken)
+            self._put_back(batch.everybody())
 
     def _acknowledge(self, batch: _Batch, grown: CompactRange) -> None:
         self._in_doubt = None
         self._acknowledged = grown
         self._next_n += len(batch.bodies)
         for waiting, places in zip(batch.taken, batch.places, strict=True):
-            if not waiting.given_up:
-                if not waiting.future.done():
-                    waiting.future.set_result(places)
-                continue
-            follows = waiting.unit.when_abandoned()
-            if follows is not None:
-                loop = asyncio.get_running_loop()
-                self._queue.appendleft(
-                    _Waiting(follows, loop.create_future(), loop.time() + APPEND_SECONDS)
-                )
+            if waiting.is_given_up:
+                self._owe_what_follows(waiting.unit)
+            else:
+                waiting.future.set_result(places)
+        self._refuse(batch)
+
+    def _owe_what_follows(self, unit: Unit) -> None:
+        """Append what must follow a unit whose author is gone, however long that takes."""
+        follows = unit.when_abandoned()
+        if follows is not None:
+            future = asyncio.get_running_loop().create_future()
+            self._queue.appendleft(_Waiting(follows, future, math.inf))
+            self._wake.set()
+
+    def _refuse(self, batch: _Batch) -> None:
+        for waiting, error in batch.refused:
+            self._fail([waiting], error)
 
     # --- connection and failures ------------------------------------------------------------
 
@@ -426,16 +466,18 @@ class Ledger:
         last = self._acknowledged
         if last is None:
             return
-        head = await connection.fetchrow("SELECT size, root FROM head WHERE one = 1")
+        with _bounded(connection):
+            head = await connection.fetchrow("SELECT size, root FROM head WHERE one = 1")
         if head is None or head["size"] < last.size:
             raise _Inconsistent("rollback")
         grown = CompactRange(last.size, last.peaks)
         while grown.size < head["size"]:
-            rows = await connection.fetch(
-                "SELECT leaf_hash FROM entry WHERE idx >= $1 AND idx < $2 ORDER BY idx",
-                grown.size,
-                min(grown.size + PAGE_ENTRIES, head["size"]),
-            )
+            with _bounded(connection):
+                rows = await connection.fetch(
+                    "SELECT leaf_hash FROM entry WHERE idx >= $1 AND idx < $2 ORDER BY idx",
+                    grown.size,
+                    min(grown.size + PAGE_ENTRIES, head["size"]),
+                )
             if not rows:
                 raise _Inconsistent("root_mismatch")
             for row in rows:
@@ -461,6 +503,11 @@ class Ledger:
     def _put_back(self, taken: Sequence[_Waiting]) -> None:
         self._queue.extendleft(reversed([one for one in taken if not one.future.done()]))
 
+    def _lose(self, lost: Sequence[_Waiting], failure: CustodyError) -> None:
+        """Tell who waits; what is owed to the ledger waits on."""
+        self._fail([one for one in lost if not one.is_owed], failure)
+        self._put_back([one for one in lost if one.is_owed])
+
     def _take_all(self) -> list[_Waiting]:
         taken = list(self._queue)
         self._queue.clear()
@@ -474,8 +521,19 @@ class Ledger:
 
     def _fail_all(self, error: CustodyError) -> None:
         if self._in_doubt is not None:
-            self._fail(self._in_doubt.taken, error)
+            self._fail(self._in_doubt.everybody(), error)
         self._fail(self._take_all(), error)
+
+
+@contextmanager
+def _bounded(connection: "asyncpg.Connection[asyncpg.Record]") -> Iterator[None]:
+    """End a connection whose server falls silent before COMMIT: nothing was written then."""
+    loop = asyncio.get_running_loop()
+    watchdog = loop.call_later(WORK_SECONDS, connection.terminate)
+    try:
+        yield
+    finally:
+        watchdog.cancel()
 
 
 _APPEND: Final = """

@@ -1,0 +1,48 @@
+"""What the demo tells the shop to do, and what the shop hears: the shapes on both ends."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+
+class Account(msgspec.Struct):
+    """What a shop has in its settings."""
+
+    api_key: str
+    api_base: str
+    ca_file: str
+
+
+class SaveCard(msgspec.Struct, tag="save_card"):
+    """Make a PaymentMethod; the token stands where the card number would."""
+
+    token: str
+    exp_month: int
+    exp_year: int
+    with_cvc: bool = True
+
+
+class Pay(msgspec.Struct, tag="pay"):
+    """Make a PaymentIntent and confirm it."""
+
+    order_id: str
+    amount: int
+    payment_method: str
+    retries: int = 0
+    idempotency_key: str | None = None
+    description: str | None = None
+    receipt_email: str | None = None
+
+
+Order = SaveCard | Pay
+
+
+class Heard(msgspec.Struct):
+    """What the shop got: an object of the SDK's, or an exception; and every byte of the answer."""
+
+    kind: str
+    is_error: bool
+    http_status: int | None
+    headers: Mapping[str, str]
+    body: str
+    says: str = ""

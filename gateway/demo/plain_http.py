@@ -1,0 +1,61 @@
+"""Plain HTTPS calls as a program of its own: the checkout page, and the shop's back office.
+
+The standard library and nothing else: no SDK, nothing of panward. JSON lines both ways.
+"""
+
+import http.client
+import ssl
+import sys
+from urllib.parse import urlsplit
+
+import msgspec
+
+TIMEOUT_SECONDS = 20.0
+
+
+class HttpCall(msgspec.Struct):
+    """One call; `body` is the JSON text to be sent, if any. `key` is an API key of panward's."""
+
+    method: str
+    url: str
+    ca_file: str
+    key: str | None = None
+    body: str | None = None
+
+
+class HttpAnswer(msgspec.Struct):
+    """What came back."""
+
+    status: int
+    body: str
+
+
+def call(order: HttpCall) -> HttpAnswer:
+    url = urlsplit(order.url)
+    headers = {"Content-Type": "application/json"}
+    if order.key is not None:
+        headers["Authorization"] = f"Bearer {order.key}"
+    connection = http.client.HTTPSConnection(
+        url.hostname or "",
+        url.port,
+        timeout=TIMEOUT_SECONDS,
+        context=ssl.create_default_context(cafile=order.ca_file),
+    )
+    try:
+        target = f"{url.path}?{url.query}" if url.query else url.path
+        connection.request(order.method, target, body=order.body, headers=headers)
+        response = connection.getresponse()
+        return HttpAnswer(response.status, response.read().decode())
+    finally:
+        connection.close()
+
+
+def main() -> None:
+    for line in sys.stdin.buffer:
+        answer = call(msgspec.json.decode(line, type=HttpCall))
+        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

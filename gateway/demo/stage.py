@@ -1,0 +1,169 @@
+"""Everything the demo needs, up and running: a deployment, its gateway, its clients, a witness.
+
+One process starts them and ends them. The gateway in it is the ordinary one, on the ordinary
+configuration file; its request log goes into the folder.
+"""
+
+import importlib.util
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.app import running, utc_now
+from gateway.demo.cards import DemoCard, Search, demo_cards
+from gateway.demo.clients import Client, NewToken, PlainHttp, back_office, checkout_page, client
+from gateway.demo.orders import Account, Heard, Pay, SaveCard
+from gateway.demo.scene import StoryBroke
+from gateway.demo.witness import Look, Witness
+from gateway.embedded import (
+    Credentials,
+    EmbeddedDeployment,
+    embedded_deployment,
+    new_tenant,
+)
+from gateway.metrics import Metrics
+from gateway.request_event import EventLog, quiet_logging
+from vault.db import Database
+from vault.embedded.bootstrap import StartOptions
+from vault.errors import StartRefused
+from vault.tenant_table import TenantTable
+
+API_BASE_PATH: Final = "/out/stripe"
+SHOP: Final = "gateway.demo.shop"
+PLAIN: Final = "gateway.demo.plain_http"
+
+
+class Hello(msgspec.Struct):
+    """The shop's first line."""
+
+    sdk: str
+
+
+@dataclass(slots=True)
+class Stage:
+    """What a step may use. `tokens` and `orders` are what earlier steps left."""
+
+    deployment: EmbeddedDeployment
+    credentials: Credentials
+    cards: Mapping[str, DemoCard]
+    search: Search
+    sdk: str
+    shop: Client
+    page: PlainHttp
+    office: PlainHttp
+    witness: Witness
+    begun: Look
+    database: Database
+    run: str = field(default_factory=lambda: secrets.token_hex(3))
+    tokens: dict[str, NewToken] = field(default_factory=dict[str, NewToken])
+
+    @property
+    def folder(self) -> Path:
+        return self.deployment.parts.folder
+
+    def token(self, name: str) -> str:
+        """The token that an earlier step got for this card."""
+        if name not in self.tokens:
+            raise StoryBroke(f"an earlier step got no token for the {name}")
+        return self.tokens[name].id
+
+    async def save_card(self, token: str, *, with_cvc: bool = True) -> Heard:
+        """Let the shop make a PaymentMethod of a token."""
+        card = self.cards["visa"]  # all of the demo's cards expire together
+        order = SaveCard(token, card.exp_month, card.exp_year, with_cvc)
+        return await self.shop.tell(order, Heard)
+
+    async def pay(self, order: Pay) -> Heard:
+        return await self.shop.tell(order, Heard)
+
+    def order_id(self, name: str) -> str:
+        """An order number that no earlier demo in the same folder had."""
+        return f"order-{self.run}-{name}"
+
+    async def another_shops_page(self) -> PlainHttp:
+        """Make another tenant, and give the checkout page of its shop."""
+        tenant, publishable, _ = await new_tenant(
+            TenantTable(self.database), f"other-shop-{self.run}", at=utc_now()
+        )
+        theirs = msgspec.structs.replace(
+            self.credentials, tenant=tenant.id, publishable_key=publishable.text
+        )
+        return checkout_page(self.page.process, theirs)
+
+    def heard_by_the_shop(self) -> list[bytes]:
+        """Every answer that the shop's back end and its back office got."""
+        return [*self.shop.heard, *self.office.process.heard]
+
+
+@asynccontextmanager
+async def set_up(folder: Path, options: StartOptions, *, at: datetime) -> AsyncIterator[Stage]:
+    """Start everything in a folder, and end it afterwards.
+
+    Raises StartRefused with what to change; any KeysError or StoreUnavailable.
+    """
+    if importlib.util.find_spec("stripe") is None:
+        raise StartRefused("the demo's shop needs Stripe's SDK: pip install 'panward[demo]'")
+    async with AsyncExitStack() as stack:
+        deployment = await stack.enter_async_context(
+            embedded_deployment(folder, at=at, options=options, remember_numbers=True)
+        )
+        await _run_gateway(deployment, stack)
+        parts, config = deployment.parts, deployment.config
+        credentials = msgspec.json.decode(
+            (parts.folder / "credentials.json").read_bytes(), type=Credentials
+        )
+        database = await Database.open(config.secret(config.database.runtime_dsn_file))
+        stack.push_async_callback(database.close)
+        log_file = _private_log(parts.folder, "clients")
+        shop, page, office = [
+            await stack.enter_async_context(client(module, log_file))
+            for module in (SHOP, PLAIN, PLAIN)
+        ]
+        witness = Witness(parts, database)
+        cards = demo_cards(at.year)
+        yield Stage(
+            deployment=deployment,
+            credentials=credentials,
+            cards=cards,
+            search=Search([card.number for card in cards.values()]),
+            sdk=await _sdk(shop, credentials),
+            shop=shop,
+            page=checkout_page(page, credentials),
+            office=back_office(office, credentials),
+            witness=witness,
+            begun=await witness.look(),
+            database=database,
+        )
+
+
+async def _run_gateway(deployment: EmbeddedDeployment, stack: AsyncExitStack) -> None:
+    config = deployment.config
+    log_file = _private_log(deployment.parts.folder, "gateway")
+    metrics = Metrics(processor_routes=[route.name for route in config.routes])
+    log = EventLog(
+        stack.enter_context(log_file.open("ab", buffering=0)), now=utc_now, watch=metrics
+    )
+    stack.enter_context(quiet_logging(log))
+    await stack.enter_async_context(running(config, log, metrics))
+
+
+async def _sdk(shop: Client, credentials: Credentials) -> str:
+    """Give the shop its settings, and hear which SDK it has."""
+    account = Account(
+        api_key=credentials.secret_key,
+        api_base=credentials.private_url + API_BASE_PATH,
+        ca_file=credentials.ca_file,
+    )
+    return (await shop.tell(account, Hello)).sdk
+
+
+def _private_log(folder: Path, name: str) -> Path:
+    path = folder / "log" / f"{name}.log"
+    path.touch(mode=0o600)
+    return path
