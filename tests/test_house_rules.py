@@ -22,7 +22,6 @@ TESTS = sorted(ROOT.glob("tests/**/*.py"))
 MAY_REVEAL = {
     "vault/card.py": "brand, Luhn test and the list of test numbers need the digits once",
     "vault/keys.py": "seals records and hashes digits in HashiCorp Vault",
-    "vault/tokens.py": "a pan_like token keeps the last four",
     "gateway/order.py": "puts the number in place, in memory, just before it is sent",
     "gateway/reply.py": "finds a number that was sent in what comes back",
 }
@@ -32,6 +31,7 @@ LONG_FILES = {
     "vault/token_table.py": "units and reads of one table",
     "vault/intent_table.py": "units of intents and outcomes, with their two long statements",
     "gateway/app.py": "the wiring",
+    "gateway/authorize.py": "one story: the way out",
     "gateway/metrics.py": "the table of all metrics",
     "gateway/embedded.py": "from a folder to a deployment",
 }
@@ -63,9 +63,10 @@ def tree(path: Path) -> ast.Module:
 
 def calls(path: Path, attribute: str) -> Iterator[ast.Call]:
     for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr == attribute:
-                yield node
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        if node.func.attr == attribute:
+            yield node
 
 
 @pytest.mark.guards("T-76")
@@ -167,7 +168,8 @@ def test_no_request_follows_a_redirect() -> None:
 def test_what_is_banned_stays_out() -> None:
     banned = re.compile(
         r"add_static|WebSocketResponse|normalize_path_middleware|BasicAuth|\bCookieJar\b"
-        r"|import pickle|import marshal|yaml\.load|verify\s*=\s*False|CERT_NONE|check_hostname = False"
+        r"|import pickle|import marshal|yaml\.load|verify\s*=\s*False|CERT_NONE"
+        r"|check_hostname = False"
     )
     found = [f"{name(p)}: {m[0]}" for p in SOURCES if (m := banned.search(p.read_text()))]
     assert not found, found
@@ -217,5 +219,17 @@ def test_every_module_has_a_test_file() -> None:
 
 TESTED_BY = {
     "gateway/codecs/json.py": "test_json_codec",
+    "gateway/api/answers.py": "test_tokenize_api",
+    "gateway/api/authorizations.py": "test_authorizations_api",
+    "gateway/api/masked_card.py": "test_tokenize_api",
+    "gateway/app.py": "test_outbound_stripe",
+    "gateway/authorize.py": "test_outbound_stripe",
+    "gateway/cli.py": "test_restart",
+    "gateway/embedded.py": "test_restart",
+    "gateway/errors.py": "test_problems",
+    "gateway/outbound.py": "test_outbound_stripe",
+    "gateway/tokenize.py": "test_tokenize_api",
+    "vault/errors.py": "test_problems",
+    "vault/observer.py": "test_metrics",
 }
-"""Modules whose behavior is a neighbor's test's subject, too small for a file of their own."""
+"""Modules that are tested as part of a story, or as a neighbor's subject."""
