@@ -45,7 +45,7 @@ class Client:
         except (OSError, RuntimeError):  # uvloop has the second for a pipe without a reader
             line = b""
         if not line:
-            raise StoryBroke("a client's process gave up: see log/clients.log")
+            raise StoryBroke("a client's process gave up: --embedded DIR keeps its log/clients.log")
         self.heard.append(line)
         return msgspec.json.decode(line, type=kind)
 

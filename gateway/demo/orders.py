@@ -20,6 +20,7 @@ class SaveCard(msgspec.Struct, tag="save_card"):
     exp_month: int
     exp_year: int
     with_cvc: bool = True
+    retries: int | None = None  # as many as the SDK makes by itself
 
 
 class Pay(msgspec.Struct, tag="pay"):
@@ -28,7 +29,7 @@ class Pay(msgspec.Struct, tag="pay"):
     order_id: str
     amount: int
     payment_method: str
-    retries: int = 0
+    retries: int | None = None
     idempotency_key: str | None = None
     description: str | None = None
     receipt_email: str | None = None

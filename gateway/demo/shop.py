@@ -38,7 +38,9 @@ def save_card(client: stripe.StripeClient, order: SaveCard) -> stripe.PaymentMet
     }
     if order.with_cvc:
         card["cvc"] = CVC_IN_PLACE
-    return client.v1.payment_methods.create({"type": "card", "card": card})
+    return client.v1.payment_methods.create(
+        {"type": "card", "card": card}, {"max_network_retries": order.retries}
+    )
 
 
 def pay(client: stripe.StripeClient, order: Pay) -> stripe.PaymentIntent:

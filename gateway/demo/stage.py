@@ -73,10 +73,12 @@ class Stage:
             raise StoryBroke(f"an earlier step got no token for the {name}")
         return self.tokens[name].id
 
-    async def save_card(self, token: str, *, with_cvc: bool = True) -> Heard:
+    async def save_card(
+        self, token: str, *, with_cvc: bool = True, retries: int | None = None
+    ) -> Heard:
         """Let the shop make a PaymentMethod of a token."""
         card = self.cards["visa"]  # all of the demo's cards expire together
-        order = SaveCard(token, card.exp_month, card.exp_year, with_cvc)
+        order = SaveCard(token, card.exp_month, card.exp_year, with_cvc, retries)
         return await self.shop.tell(order, Heard)
 
     async def pay(self, order: Pay) -> Heard:

@@ -174,7 +174,7 @@ async def lost(stage: Stage) -> Acted:
     before = await stage.witness.look()
     method = await stage.save_card(stage.token("mastercard"))
     order = Pay(stage.order_id("1003"), 2500, said(method).id)
-    order.idempotency_key = order.order_id
+    order.idempotency_key, order.retries = order.order_id, 0
     await stage.witness.processor.do(LoseNextAnswer())
     first = await stage.pay(order)
     between = await _authorization(stage, order.order_id)

@@ -8,15 +8,15 @@ import asyncio
 from typing import Final
 
 from vault.embedded.bootstrap import EmbeddedParts
-from vault.errors import KeysTimedOut
+from vault.errors import KeysError, KeysTimedOut
 from vault.observer import Silent
-from vault.transit_answers import MAY_HAVE_HAPPENED, Verdict
+from vault.transit_answers import Verdict
 from vault.transit_items import Request
 from vault.transit_login import Credentials, Login
 from vault.transit_nodes import Nodes, Pins
 
 LOGIN: Final = "break-glass"
-SEALED_SECONDS_MAX: Final = 15.0  # it lets go of raft first, which takes about one
+SEALED_SECONDS_MAX: Final = 20.0  # it lets go of raft first, which takes about one
 POLL_SECONDS: Final = 0.05
 
 _SEAL: Final = Request("seal", "POST", "/v1/sys/seal", repeatable=False)
@@ -37,26 +37,30 @@ async def seal(parts: EmbeddedParts) -> None:
     )
     login = Login(credentials, nodes.send, chance=_no_chance)
     try:
-        answer = await nodes.send(_SEAL, await login.token())
-        if answer.verdict is not Verdict.ANSWERED and answer.verdict not in MAY_HAVE_HAPPENED:
-            raise answer.failure
-        await _until_sealed(nodes)
-    finally:
-        nodes.close()  # the token is not given back: what is sealed takes nothing back
-
-
-async def _until_sealed(nodes: Nodes) -> None:
-    """Its answer may take longer than we wait for any: so ask until it says that it is sealed."""
-    try:
         async with asyncio.timeout(SEALED_SECONDS_MAX):
-            while True:
-                answer = await nodes.send(_HEALTH, None)
-                if answer.verdict is Verdict.SEALED:
-                    return
-                await asyncio.sleep(POLL_SECONDS)
+            await _until_sealed(nodes, login)
+            return
     except TimeoutError:
         pass
+    finally:
+        nodes.close()  # the token is not given back: what is sealed takes nothing back
     raise KeysTimedOut
+
+
+async def _until_sealed(nodes: Nodes, login: Login) -> None:
+    """Ask for it, and ask whether it is: on a busy machine an answer comes later than we wait."""
+    while True:
+        if (await nodes.send(_HEALTH, None)).verdict is Verdict.SEALED:
+            return
+        try:
+            answer = await nodes.send(_SEAL, await login.token())
+        except KeysError as error:
+            if not error.retryable:
+                raise
+        else:
+            if answer.verdict is Verdict.FORBIDDEN:
+                raise answer.failure
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _no_chance() -> float:
