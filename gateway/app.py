@@ -439,11 +439,19 @@ async def _repeating(
             await duty()
             await asyncio.sleep(seconds)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(repeat(seconds, duty)) for seconds, duty in duties]
-        yield
-        for task in tasks:
-            task.cancel()
+    alone: BaseException | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(repeat(seconds, duty)) for seconds, duty in duties]
+            yield
+            for task in tasks:
+                task.cancel()
+    except BaseExceptionGroup as several:
+        if len(several.exceptions) > 1:
+            raise
+        alone = several.exceptions[0]
+    if alone is not None:  # as it was: whoever started us knows a StartRefused, not a group
+        raise alone
 
 
 async def _drain(

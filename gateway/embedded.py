@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -69,11 +70,19 @@ class Credentials(msgspec.Struct, frozen=True):
         return "Credentials"
 
 
+class SandboxMemory(Enum):
+    """What the simulated processor keeps of the numbers it gets; more than nothing is for tests."""
+
+    NOTHING = "nothing"
+    IN_MEMORY = "in_memory"
+    ON_DISK = "on_disk"  # their hashes, and what a real processor does not forget when it is killed
+
+
 class Sandbox:
     """The simulated processor, as a child process of its own."""
 
     def __init__(
-        self, parts: EmbeddedParts, *, remember_numbers: bool, given_up: Callable[[str], None]
+        self, parts: EmbeddedParts, *, memory: SandboxMemory, given_up: Callable[[str], None]
     ) -> None:
         self.port = parts.ports["sandbox"]
         self.control_socket = control_socket(parts)
@@ -84,9 +93,10 @@ class Sandbox:
             *("--api-key-file", str(self.api_key_file)),
             *("--control-socket", str(self.control_socket)),
         ]
-        if remember_numbers:  # and what a real processor would not forget when it is killed
+        if memory is not SandboxMemory.NOTHING:
+            command.append("--unsafe-remember-numbers")
+        if memory is SandboxMemory.ON_DISK:
             command += [
-                "--unsafe-remember-numbers",
                 *("--arrivals", str(parts.folder / "sandbox-arrivals.jsonl")),
                 *("--state", str(parts.folder / "sandbox-state.jsonl")),
             ]
@@ -133,7 +143,11 @@ def control_socket(parts: EmbeddedParts) -> Path:
 
 @asynccontextmanager
 async def embedded_deployment(
-    folder: Path, *, at: datetime, options: StartOptions, remember_numbers: bool = False
+    folder: Path,
+    *,
+    at: datetime,
+    options: StartOptions,
+    memory: SandboxMemory = SandboxMemory.NOTHING,
 ) -> AsyncIterator[EmbeddedDeployment]:
     """Start the children, write `panward.toml` and `credentials.json`, and end them afterwards.
 
@@ -142,7 +156,7 @@ async def embedded_deployment(
     children = await Embedded.start(folder, at=at, options=options)
     try:
         parts = children.parts
-        sandbox = Sandbox(parts, remember_numbers=remember_numbers, given_up=options.given_up)
+        sandbox = Sandbox(parts, memory=memory, given_up=options.given_up)
         await sandbox.start()
         try:
             write_files(parts)

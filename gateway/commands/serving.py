@@ -12,7 +12,7 @@ import typer
 from gateway.app import running, utc_now
 from gateway.commands.options import ConfigOption, EmbeddedOption, console, require_one, run
 from gateway.config import Config, load_config
-from gateway.embedded import LISTENERS, embedded_deployment
+from gateway.embedded import LISTENERS, SandboxMemory, embedded_deployment
 from gateway.metrics import Metrics
 from gateway.request_event import EventLog, quiet_logging
 from vault.embedded.bootstrap import StartOptions
@@ -35,7 +35,8 @@ def up(
     """Start the gateway, and serve until Ctrl-C."""
     require_one(config, embedded)
     if embedded is not None:
-        run(serve_embedded(embedded, port_base, remember_numbers=unsafe_sandbox_remembers))
+        memory = SandboxMemory.ON_DISK if unsafe_sandbox_remembers else SandboxMemory.NOTHING
+        run(serve_embedded(embedded, port_base, memory=memory))
     elif config is not None:
         if port_base is not None:
             raise typer.BadParameter("--port-base goes with --embedded: else the file says it")
@@ -52,7 +53,7 @@ def check_config(file: Annotated[Path, typer.Argument(metavar="F")]) -> None:
 
 
 async def serve_embedded(
-    folder: Path, port_base: int | None, *, remember_numbers: bool = False
+    folder: Path, port_base: int | None, *, memory: SandboxMemory = SandboxMemory.NOTHING
 ) -> None:
     """Serve an embedded deployment until a signal, and end its children with it."""
     options = StartOptions(
@@ -62,7 +63,7 @@ async def serve_embedded(
         given_up=lambda child: console.print(f"[red]{child} died too often to be restarted[/]"),
     )
     async with embedded_deployment(
-        folder, at=utc_now(), options=options, remember_numbers=remember_numbers
+        folder, at=utc_now(), options=options, memory=memory
     ) as deployment:
         await serve(deployment.config)
 

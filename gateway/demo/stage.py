@@ -24,6 +24,7 @@ from gateway.demo.witness import Look, Witness
 from gateway.embedded import (
     Credentials,
     EmbeddedDeployment,
+    SandboxMemory,
     embedded_deployment,
     new_tenant,
 )
@@ -113,7 +114,7 @@ async def set_up(folder: Path, options: StartOptions, *, at: datetime) -> AsyncI
         raise StartRefused("the demo's shop needs Stripe's SDK: pip install 'panward[demo]'")
     async with AsyncExitStack() as stack:
         deployment = await stack.enter_async_context(
-            embedded_deployment(folder, at=at, options=options, remember_numbers=True)
+            embedded_deployment(folder, at=at, options=options, memory=SandboxMemory.IN_MEMORY)
         )
         await _run_gateway(deployment, stack)
         parts, config = deployment.parts, deployment.config
