@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from types import MappingProxyType
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
-from vault.batching import ITEMS_MAX, QUEUE_ITEMS_MAX, Batching
+from vault.batching import ITEMS_MAX, QUEUE_ITEMS_MAX, Batching, Call
 from vault.errors import (
     CustodyError,
-    InvalidCard,
     KeysMisconfigured,
     KeysUnavailable,
     RecordCorrupt,
@@ -34,26 +33,29 @@ from vault.records import (
     PAN_RECORD_BYTES,
     DigestPurpose,
     context_of,
+    cvc_in,
     digest_input,
-    digits_in,
     fingerprint_input,
+    pan_in,
     record_of,
 )
 from vault.tokens import Env
-from vault.transit import Secret
+from vault.transit import Opener, Sealer
 from vault.transit_answers import KeyVersionTooNew
 from vault.transit_items import DecryptItem, Encrypted, EncryptItem, HmacItem
 
-REPLY_ITEMS_MAX: Final = 16  # of up to 64 KiB each
-REPLY_QUEUE_ITEMS_MAX: Final = 256
+LIMITS: Final = (ITEMS_MAX, QUEUE_ITEMS_MAX)
+REPLY_LIMITS: Final = (16, 256)  # items of up to 64 KiB each
 TOO_NEW_SECONDS_MAX: Final = 2.0  # measured: 50 to 100 ms after a rotation
 TOO_NEW_PAUSE_SECONDS: Final = 0.05
 SECRET_SECONDS_MAX: Final = 60.0
 SECRETS_MAX: Final = 1024
-
+_KNOWN: Final = fingerprint_input("", "probe")  # no card's: those are digits, of a tenant
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+_Sealing = Batching[EncryptItem, Encrypted]
+_Opening = Batching[DecryptItem, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,84 +74,31 @@ class Keyed:
     value: bytes = field(repr=False)
 
 
-# --- what each half asks of transit ---------------------------------------------------------
-
-
-class Sealer(Protocol):
-    """All that the public side may do."""
-
-    async def encrypt(
-        self, key: str, items: Sequence[EncryptItem]
-    ) -> list[Encrypted | CustodyError]: ...
-    async def hmac(
-        self, key: str, key_version: int, items: Sequence[HmacItem]
-    ) -> list[bytes | CustodyError]: ...
-
-
-class Opener(Sealer, Protocol):
-    """What the side that sends cards may do beyond it."""
-
-    async def decrypt(
-        self, key: str, items: Sequence[DecryptItem]
-    ) -> list[bytes | CustodyError]: ...
-    async def read_secret(self, path: str) -> Secret | None: ...
-
-
 class _Lanes:
     """One queue for each operation and key: items that wait for a call leave with the next."""
 
-    def __init__(self, transit: Sealer, observer: Observer) -> None:
-        self._transit = transit
+    def __init__(self, observer: Observer) -> None:
         self._observer = observer
-        self._close: list[Callable[[], Awaitable[None]]] = []
-
-    def sealing(
-        self, key: str, *, items_max: int = ITEMS_MAX, queue_items_max: int = QUEUE_ITEMS_MAX
-    ) -> Batching[EncryptItem, Encrypted]:
-        lane: Batching[EncryptItem, Encrypted] = Batching(
-            partial(self._transit.encrypt, key),
-            items_max=items_max,
-            queue_items_max=queue_items_max,
-            waited=partial(self._observer.transit_waited, "encrypt"),
-        )
-        self._close.append(lane.close)
-        return lane
-
-    def opening(
-        self,
-        transit: Opener,
-        key: str,
-        *,
-        items_max: int = ITEMS_MAX,
-        queue_items_max: int = QUEUE_ITEMS_MAX,
-    ) -> Batching[DecryptItem, bytes]:
-        lane: Batching[DecryptItem, bytes] = Batching(
-            partial(transit.decrypt, key),
-            items_max=items_max,
-            queue_items_max=queue_items_max,
-            waited=partial(self._observer.transit_waited, "decrypt"),
-        )
-        self._close.append(lane.close)
-        return lane
-
-    def hashing(self, key: str, version: int) -> "_Hashing":
-        lane: Batching[HmacItem, bytes] = Batching(
-            partial(self._transit.hmac, key, version),
-            waited=partial(self._observer.transit_waited, "hmac"),
-        )
-        self._close.append(lane.close)
-        return _Hashing(lane, version)
+        self._closing: list[Callable[[], Awaitable[None]]] = []
 
     def lane(
-        self, call: Callable[[Sequence[Item]], Awaitable[Sequence[Made | Exception]]]
+        self, operation: str, call: Call[Item, Made], limits: tuple[int, int] = LIMITS
     ) -> Batching[Item, Made]:
-        """Make a queue whose call asks for more than one operation."""
-        lane = Batching(call, waited=partial(self._observer.transit_waited, "encrypt"))
-        self._close.append(lane.close)
+        lane = Batching(
+            call,
+            items_max=limits[0],
+            queue_items_max=limits[1],
+            waited=partial(self._observer.transit_waited, operation),
+        )
+        self._closing.append(lane.close)
         return lane
 
+    def hashing(self, transit: Sealer, key: str, version: int) -> "_Hashing":
+        lane: Batching[HmacItem, bytes] = self.lane("hmac", partial(transit.hmac, key, version))
+        return _Hashing(lane, version)
+
     async def close(self) -> None:
-        for close in self._close:
+        for close in self._closing:
             await close()
 
 
@@ -178,24 +127,20 @@ class _Hashing:
     lane: Batching[HmacItem, bytes]
     version: int
 
-    async def of(self, content: bytes) -> Keyed:
-        return Keyed(self.version, await self.lane.submit(HmacItem(content)))
+    async def of(self, item: HmacItem) -> Keyed:
+        return Keyed(self.version, await self.lane.submit(item))
 
     async def of_all(self, contents: Sequence[bytes]) -> list[Keyed]:
         made = await self.lane.submit_all([HmacItem(content) for content in contents])
         return [Keyed(self.version, value) for value in made]
 
 
-async def _sealed(
-    lane: Batching[EncryptItem, Encrypted], plaintext: bytes, context: bytes
-) -> Sealed:
-    made = await lane.submit(EncryptItem(plaintext, context))
+async def _sealed(lane: _Sealing, item: EncryptItem) -> Sealed:
+    made = await lane.submit(item)
     return Sealed(made.ciphertext, made.key_version)
 
 
-async def _opened(
-    lane: Batching[DecryptItem, bytes], sealed: Sealed, context: bytes, reference: str
-) -> bytes:
+async def _opened(lane: _Opening, sealed: Sealed, context: bytes, reference: str) -> bytes:
     """Open one ciphertext.
 
     Right after a rotation a standby refuses the new version for a moment. Only the item concerned
@@ -231,15 +176,14 @@ class TokenizeKeys:
         observer: Observer,
     ) -> None:
         self._env: Env = env
-        self._lanes = _Lanes(transit, observer)
-        self._pans = self._lanes.sealing("pan")
-        self._cvcs = self._lanes.sealing("cvc")
-        self._fingerprints = self._lanes.hashing("fingerprint", fingerprint_version)
-        self._digests = self._lanes.hashing("digest", digest_version)
+        self._lanes = _Lanes(observer)
+        self._pans: _Sealing = self._lanes.lane("encrypt", partial(transit.encrypt, "pan"))
+        self._cvcs: _Sealing = self._lanes.lane("encrypt", partial(transit.encrypt, "cvc"))
+        self._fingerprints = self._lanes.hashing(transit, "fingerprint", fingerprint_version)
+        self._digests = self._lanes.hashing(transit, "digest", digest_version)
         self._known: Keyed | None = None
         self._transit = transit
-        self._fingerprint_version = fingerprint_version
-        self._cards = self._lanes.lane(self._protect_batch)
+        self._cards = self._lanes.lane("encrypt", self._protect_batch)
 
     async def protect(self, pan: Pan, cvc: Cvc | None, *, tenant: str, token: str) -> Protected:
         """Fingerprint and seal a card: the cards of a batch share a call to each operation.
@@ -247,59 +191,56 @@ class TokenizeKeys:
         One queue for all that a card needs: a task for each of its items would cost more than
         the items.
         """
-        code = None
-        if cvc is not None:
-            record = record_of(
-                cvc.reveal(), CVC_RECORD_BYTES, secrets.token_bytes(CVC_RECORD_BYTES)
-            )
-            code = EncryptItem(record, context_of("cvc", self._env, tenant, token))
-        digits = pan.reveal()
-        record = record_of(digits, PAN_RECORD_BYTES, secrets.token_bytes(PAN_RECORD_BYTES))
         return await self._cards.submit(
             _CardItems(
-                HmacItem(fingerprint_input(tenant, digits)),
-                EncryptItem(record, context_of("pan", self._env, tenant, token)),
-                code,
+                HmacItem(fingerprint_input(tenant, pan.reveal())),
+                self._pan_item(pan, tenant, token),
+                None if cvc is None else self._cvc_item(cvc, tenant, token),
             )
         )
 
     async def _protect_batch(self, cards: Sequence[_CardItems]) -> list[Protected | Exception]:
+        version = self._fingerprints.version
         codes = [card.cvc for card in cards if card.cvc is not None]
         hashes, pans, cvcs = await asyncio.gather(
-            self._transit.hmac(
-                "fingerprint", self._fingerprint_version, [card.fingerprint for card in cards]
-            ),
+            self._transit.hmac("fingerprint", version, [card.fingerprint for card in cards]),
             self._transit.encrypt("pan", [card.pan for card in cards]),
-            self._encrypt_codes(codes),
+            self._transit.encrypt("cvc", codes),  # no call if there are none
         )
         waiting = iter(cvcs)
         return [
-            _protected(
-                self._fingerprint_version, made, pan, None if card.cvc is None else next(waiting)
-            )
+            _protected(version, made, pan, None if card.cvc is None else next(waiting))
             for card, made, pan in zip(cards, hashes, pans, strict=True)
         ]
 
-    async def _encrypt_codes(
-        self, codes: Sequence[EncryptItem]
-    ) -> Sequence[Encrypted | CustodyError]:
-        return await self._transit.encrypt("cvc", codes) if codes else ()
-
     async def seal_pan(self, pan: Pan, *, tenant: str, token: str) -> Sealed:
-        record = record_of(pan.reveal(), PAN_RECORD_BYTES, secrets.token_bytes(PAN_RECORD_BYTES))
-        return await _sealed(self._pans, record, context_of("pan", self._env, tenant, token))
+        return await _sealed(self._pans, self._pan_item(pan, tenant, token))
 
     async def seal_cvc(self, cvc: Cvc, *, tenant: str, token: str) -> Sealed:
-        record = record_of(cvc.reveal(), CVC_RECORD_BYTES, secrets.token_bytes(CVC_RECORD_BYTES))
-        return await _sealed(self._cvcs, record, context_of("cvc", self._env, tenant, token))
+        return await _sealed(self._cvcs, self._cvc_item(cvc, tenant, token))
 
     async def fingerprint(self, pan: Pan, *, tenant: str) -> Keyed:
         """Hash a whole number with a key (PCI DSS 3.5.1.1); never leaves the vault package."""
-        return await self._fingerprints.of(fingerprint_input(tenant, pan.reveal()))
+        return await self._fingerprints.of(HmacItem(fingerprint_input(tenant, pan.reveal())))
+
+    # Items are made here, and nowhere is a record kept under a name: the frames above wait, and
+    # may end up in a traceback with their locals.
+
+    def _pan_item(self, pan: Pan, tenant: str, token: str) -> EncryptItem:
+        return EncryptItem(
+            record_of(pan.reveal(), PAN_RECORD_BYTES, secrets.token_bytes(PAN_RECORD_BYTES)),
+            context_of("pan", self._env, tenant, token),
+        )
+
+    def _cvc_item(self, cvc: Cvc, tenant: str, token: str) -> EncryptItem:
+        return EncryptItem(
+            record_of(cvc.reveal(), CVC_RECORD_BYTES, secrets.token_bytes(CVC_RECORD_BYTES)),
+            context_of("cvc", self._env, tenant, token),
+        )
 
     async def digest(self, purpose: DigestPurpose, tenant: str, content: bytes) -> Keyed:
         """Hash a body or an idempotency key, tokens in place."""
-        return await self._digests.of(digest_input(purpose, tenant, content))
+        return await self._digests.of(HmacItem(digest_input(purpose, tenant, content)))
 
     async def probe(self) -> Keyed:
         """Do the way in's real work once; give the hash of a constant.
@@ -309,8 +250,8 @@ class TokenizeKeys:
         """
         where = context_of("probe", self._env, "", secrets.token_hex(16))
         _, known = await asyncio.gather(
-            _sealed(self._pans, secrets.token_bytes(PAN_RECORD_BYTES), where),
-            self._fingerprints.of(fingerprint_input("", "probe")),  # no card's: those are digits
+            _sealed(self._pans, EncryptItem(secrets.token_bytes(PAN_RECORD_BYTES), where)),
+            self._fingerprints.of(HmacItem(_KNOWN)),
         )
         if self._known is None:
             self._known = known
@@ -366,13 +307,16 @@ class RevealKeys:
         self._env: Env = env
         self._transit = transit
         self._now = now
-        self._lanes = _Lanes(transit, observer)
-        self._pans = self._lanes.opening(transit, "pan")
-        self._cvcs = self._lanes.opening(transit, "cvc")
-        limits = {"items_max": REPLY_ITEMS_MAX, "queue_items_max": REPLY_QUEUE_ITEMS_MAX}
-        self._replies_in = self._lanes.sealing("reply", **limits)
-        self._replies_out = self._lanes.opening(transit, "reply", **limits)
-        self._digests = self._lanes.hashing("digest", digest_version)
+        self._lanes = _Lanes(observer)
+        self._pans: _Opening = self._lanes.lane("decrypt", partial(transit.decrypt, "pan"))
+        self._cvcs: _Opening = self._lanes.lane("decrypt", partial(transit.decrypt, "cvc"))
+        self._replies_in: _Sealing = self._lanes.lane(
+            "encrypt", partial(transit.encrypt, "reply"), REPLY_LIMITS
+        )
+        self._replies_out: _Opening = self._lanes.lane(
+            "decrypt", partial(transit.decrypt, "reply"), REPLY_LIMITS
+        )
+        self._digests = self._lanes.hashing(transit, "digest", digest_version)
         self._numbers = count()
         self._shelves: dict[tuple[str, str], _Shelf] = {}
 
@@ -383,7 +327,7 @@ class RevealKeys:
         the row proves that it is the number the merchant means.
         """
         context = context_of("pan", self._env, tenant, token)
-        pan = _pan_in(await _opened(self._pans, sealed, context, reference))
+        pan = pan_in(await _opened(self._pans, sealed, context, reference))
         if pan is None:
             raise RecordCorrupt
         return pan
@@ -391,7 +335,7 @@ class RevealKeys:
     async def open_cvc(self, sealed: Sealed, *, tenant: str, token: str, reference: str) -> Cvc:
         """Open a card's code. KeyVersionRetired means that its time is over."""
         context = context_of("cvc", self._env, tenant, token)
-        cvc = _cvc_in(await _opened(self._cvcs, sealed, context, reference))
+        cvc = cvc_in(await _opened(self._cvcs, sealed, context, reference))
         if cvc is None:
             raise RecordCorrupt
         return cvc
@@ -399,7 +343,7 @@ class RevealKeys:
     async def seal_reply(self, body: bytes, *, tenant: str, intent: str) -> Sealed:
         """Seal an answer of 1 to 65,536 bytes, card numbers scrubbed, for a repeated request."""
         context = context_of("reply", self._env, tenant, intent)
-        return await _sealed(self._replies_in, body, context)
+        return await _sealed(self._replies_in, EncryptItem(body, context))
 
     async def open_reply(self, sealed: Sealed, *, tenant: str, intent: str) -> bytes:
         context = context_of("reply", self._env, tenant, intent)
@@ -407,7 +351,7 @@ class RevealKeys:
 
     async def digest(self, purpose: DigestPurpose, tenant: str, content: bytes) -> Keyed:
         """Hash a body or an idempotency key, tokens in place."""
-        return await self._digests.of(digest_input(purpose, tenant, content))
+        return await self._digests.of(HmacItem(digest_input(purpose, tenant, content)))
 
     async def processor_secret(self, tenant: str, route: str) -> Mapping[str, str] | None:
         """Give a route's credentials; None when none are set.
@@ -437,7 +381,7 @@ class RevealKeys:
         """Do a real round trip; of an answer's key, since no card is opened without an intent."""
         where = context_of("probe", self._env, "", secrets.token_hex(16))
         plaintext = secrets.token_bytes(32)
-        sealed = await _sealed(self._replies_in, plaintext, where)
+        sealed = await _sealed(self._replies_in, EncryptItem(plaintext, where))
         opened = await _opened(self._replies_out, sealed, where, str(next(self._numbers)))
         if not hmac.compare_digest(opened, plaintext):
             raise RecordCorrupt
@@ -452,19 +396,3 @@ class RevealKeys:
                 del self._shelves[next(iter(self._shelves))]
             shelf = self._shelves[tenant, route] = _Shelf()
         return shelf
-
-
-def _pan_in(record: bytes) -> Pan | None:
-    digits = digits_in(record, PAN_RECORD_BYTES)
-    try:
-        return None if digits is None else Pan.parse(digits)
-    except InvalidCard:
-        return None
-
-
-def _cvc_in(record: bytes) -> Cvc | None:
-    digits = digits_in(record, CVC_RECORD_BYTES)
-    try:
-        return None if digits is None else Cvc.parse(digits)
-    except InvalidCard:
-        return None

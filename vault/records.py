@@ -7,6 +7,8 @@ goes into a keyed hash. A changed format needs a new first byte, and the old one
 from hashlib import sha256
 from typing import Final, Literal
 
+from vault.errors import InvalidCard
+from vault.pan import Cvc, Pan
 from vault.tokens import Env
 
 PAN_RECORD_BYTES: Final = 40
@@ -40,6 +42,23 @@ def digits_in(record: bytes, size: int) -> str | None:
         return None
     digits = record[2 : 2 + record[1]]
     return digits.decode("ascii") if digits.isdigit() else None  # of bytes: ASCII only
+
+
+def pan_in(record: bytes) -> Pan | None:
+    """Read a card number back; None for what is none, so that no error stands near the digits."""
+    digits = digits_in(record, PAN_RECORD_BYTES)
+    try:
+        return None if digits is None else Pan.parse(digits)
+    except InvalidCard:
+        return None
+
+
+def cvc_in(record: bytes) -> Cvc | None:
+    digits = digits_in(record, CVC_RECORD_BYTES)
+    try:
+        return None if digits is None else Cvc.parse(digits)
+    except InvalidCard:
+        return None
 
 
 def fingerprint_input(tenant: str, digits: str) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -92,6 +92,26 @@ class Secret:
 
     data: Mapping[str, str] = field(repr=False)
     version: int
+
+
+class Sealer(Protocol):
+    """The part of the door that the public side is given."""
+
+    async def encrypt(
+        self, key: str, items: Sequence[EncryptItem]
+    ) -> list[Encrypted | CustodyError]: ...
+    async def hmac(
+        self, key: str, key_version: int, items: Sequence[HmacItem]
+    ) -> list[bytes | CustodyError]: ...
+
+
+class Opener(Sealer, Protocol):
+    """What the side that sends cards is given beyond it."""
+
+    async def decrypt(
+        self, key: str, items: Sequence[DecryptItem]
+    ) -> list[bytes | CustodyError]: ...
+    async def read_secret(self, path: str) -> Secret | None: ...
 
 
 class Transit:

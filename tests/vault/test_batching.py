@@ -218,6 +218,33 @@ async def test_an_observer_that_raises_leaves_nobody_waiting() -> None:
 
 
 @on_each_loop
+async def test_items_of_one_caller_leave_together_and_come_back_in_order() -> None:
+    call = FakeCall()
+    call.returns.set()
+    batching = Batching(call)
+    assert await batching.submit_all([3, 1, 2]) == ["3", "1", "2"]
+    assert call.calls == [[3, 1, 2]]
+    assert await batching.submit_all([]) == []
+
+
+@on_each_loop
+async def test_of_several_items_the_first_that_fails_is_raised() -> None:
+    call = FakeCall()
+    call.returns.set()
+    with pytest.raises(ItemFailed) as caught:
+        await Batching(call).submit_all([1, -2, -3])
+    assert caught.value.args == (-2,)
+
+
+@on_each_loop
+async def test_several_items_for_which_there_is_no_room_are_refused() -> None:
+    call = FakeCall()
+    batching = Batching(call, queue_items_max=2)
+    with pytest.raises(Overloaded):
+        await batching.submit_all([1, 2, 3])
+
+
+@on_each_loop
 async def test_closing_lets_the_call_end_and_refuses_everything_else() -> None:
     call = FakeCall()
     batching = Batching(call)

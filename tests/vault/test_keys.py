@@ -71,6 +71,45 @@ async def test_a_code_opens_as_the_same_code(halves: Halves, code: str) -> None:
     assert opened.reveal() == code
 
 
+@pytest.mark.parametrize("cvc", [CVC, None], ids=["with code", "without"])
+async def test_a_card_is_protected_as_its_parts_would_be(halves: Halves, cvc: Cvc | None) -> None:
+    kept = await halves.tokenize.protect(PAN, cvc, tenant="t_01", token=TOKEN)
+    assert kept.fingerprint == await halves.tokenize.fingerprint(PAN, tenant="t_01")
+    assert await open_pan(halves.reveal, kept.pan) == PAN
+    assert (kept.cvc is None) == (cvc is None)
+    if kept.cvc is not None:
+        opened = await halves.reveal.open_cvc(
+            kept.cvc, tenant="t_01", token=TOKEN, reference=f"{INTENT}/1"
+        )
+        assert opened == CVC
+
+
+async def test_cards_protected_together_are_not_mixed_up(halves: Halves) -> None:
+    """Only some bring a code, and the codes travel in a call of their own."""
+    codes = [Cvc.parse(f"{n:03}") if n % 3 else None for n in range(60)]
+    kept = await asyncio.gather(
+        *(
+            halves.tokenize.protect(PAN, code, tenant="t_01", token=str(n))
+            for n, code in enumerate(codes)
+        )
+    )
+    for n, (one, code) in enumerate(zip(kept, codes, strict=True)):
+        opened = None
+        if one.cvc is not None:
+            opened = await halves.reveal.open_cvc(
+                one.cvc, tenant="t_01", token=str(n), reference=f"{INTENT}/{n}"
+            )
+        assert opened == code
+
+
+async def test_digests_of_one_request_are_those_of_its_parts(halves: Halves) -> None:
+    together = await halves.reveal.digests("t_01", [("idempotency", b"key"), ("request", b"body")])
+    assert together == [
+        await halves.tokenize.digest("idempotency", "t_01", b"key"),
+        await halves.tokenize.digest("request", "t_01", b"body"),
+    ]
+
+
 @pytest.mark.guards("T-20")
 @pytest.mark.parametrize("moved", [{"tenant": "t_02"}, {"token": TOKEN[:-1] + "b"}], ids=repr)
 async def test_a_number_moved_to_another_row_does_not_open(

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import hmac
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -147,6 +147,46 @@ async def test_what_opens_but_is_no_card_is_corrupt_and_stays_unseen(
             Sealed(made.ciphertext, 1), tenant="t_01", token=TOKEN, reference=f"{INTENT}/0"
         )
     assert_nowhere(cards.VISA[:11].encode(), caught.value, caplog)
+
+
+@pytest.mark.parametrize(
+    "path", ["hmac/fingerprint/sha2-256", "encrypt/pan", "encrypt/cvc"], ids=["hash", "pan", "cvc"]
+)
+async def test_a_card_is_protected_whole_or_not_at_all(
+    cluster: FakeCluster, transit: Transit, path: str
+) -> None:
+    cluster.vault.forbidden.add(f"transit/{path}")
+    keys = tokenize_keys(transit)
+    with pytest.raises(KeysMisconfigured):
+        await keys.protect(PAN, CVC, tenant="t_01", token=TOKEN)
+
+
+async def test_a_card_costs_one_call_an_operation_however_many_come_at_once(
+    cluster: FakeCluster, transit: Transit
+) -> None:
+    keys = tokenize_keys(transit)
+    await asyncio.gather(*(keys.protect(PAN, CVC, tenant="t_01", token=str(n)) for n in range(100)))
+    for path in ("hmac/fingerprint/sha2-256", "encrypt/pan", "encrypt/cvc"):
+        assert cluster.vault.count(f"transit/{path}") == 1
+
+
+@pytest.mark.guards("T-67")
+@pytest.mark.parametrize("verb", ["seal", "hash", "protect"])
+async def test_a_number_that_could_not_be_sealed_is_in_no_traceback(
+    cluster: FakeCluster, transit: Transit, caplog: pytest.LogCaptureFixture, verb: str
+) -> None:
+    """Not even in one that shows the locals of its frames."""
+    listen_to_everything(caplog)
+    cluster.vault.sealed = True
+    keys = tokenize_keys(transit)
+    doing: dict[str, Callable[[], Awaitable[object]]] = {
+        "seal": lambda: keys.seal_pan(PAN, tenant="t_01", token=TOKEN),
+        "hash": lambda: keys.fingerprint(PAN, tenant="t_01"),
+        "protect": lambda: keys.protect(PAN, CVC, tenant="t_01", token=TOKEN),
+    }
+    with pytest.raises(KeysSealed) as caught:
+        await doing[verb]()
+    assert_nowhere(cards.VISA.encode(), caught.value, caplog)
 
 
 @pytest.mark.guards("F-08")

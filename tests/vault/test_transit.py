@@ -172,7 +172,7 @@ async def test_silence_ends_at_the_deadline_and_the_next_call_goes_through(
     cluster.node.faults.silent = True
     started = time.monotonic()
     assert kinds(await transit.decrypt("pan", items)) == {KeysTimedOut}
-    assert time.monotonic() - started == pytest.approx(1.0, abs=0.4)
+    assert time.monotonic() - started == pytest.approx(1.0, abs=0.8)
     cluster.node.faults.silent = False
     assert kinds(await transit.decrypt("pan", items)) == {bytes}
 
@@ -184,9 +184,9 @@ async def test_a_silent_node_is_left_for_another_one() -> None:
             cluster.node.faults.silent = True
             started = time.monotonic()
             assert kinds(await transit.encrypt("pan", [ITEM])) == {Encrypted}
-            assert time.monotonic() - started == pytest.approx(1.0, abs=0.4)
+            assert time.monotonic() - started == pytest.approx(1.0, abs=0.8)
             assert kinds(await transit.encrypt("pan", [ITEM])) == {Encrypted}
-            assert time.monotonic() - started == pytest.approx(1.0, abs=0.5)
+            assert time.monotonic() - started == pytest.approx(1.0, abs=0.8)
 
 
 async def test_all_of_a_call_has_an_end(

@@ -6,10 +6,11 @@ check that sees code which never called the ledger. It proves coverage; order on
 tolerance of two clocks.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -20,6 +21,9 @@ REPEAT: Final = timedelta(seconds=5)
 PATHS: Final[Mapping[str, str]] = {"transit/decrypt/pan": "pan", "transit/decrypt/cvc": "cvc"}
 MEDDLING: Final = ("transit/export/", "transit/backup/", "transit/byok-export/")
 VIOLATIONS_KEPT_MAX: Final = 1_000
+
+# One spelling only: another one of the same item would not be seen as its repetition.
+_POSITION: Final = re.compile("0|[1-9][0-9]?")
 
 
 class _Item(msgspec.Struct):
@@ -37,7 +41,7 @@ class _Request(msgspec.Struct):
 
 class _Record(msgspec.Struct):
     type: str
-    time: datetime
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
     request: _Request
 
 
@@ -111,7 +115,7 @@ class AuditJoin:
         intent = self._intents.get(name)
         if intent is None:
             return "decrypts without an intent on record"
-        if not position.isdigit() or int(position) >= len(intent.keys):
+        if not _POSITION.fullmatch(position) or int(position) >= len(intent.keys):
             return "decrypts an item that its intent does not name"
         if intent.keys[int(position)] != key:
             return "decrypts under another key than its intent names"

@@ -548,5 +548,5 @@ WITH entries AS (
   ON CONFLICT (id) DO UPDATE SET boot = excluded.boot, n = excluded.n
 )
 UPDATE head SET size = $14, root = $15, peaks = $16, touched = clock_timestamp()
-WHERE one = 1 AND size = $13
+WHERE one = 1 AND size = $13 AND ($13 = 0 OR EXISTS (SELECT 1 FROM entry WHERE idx = $13 - 1))
 """

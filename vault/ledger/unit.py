@@ -46,7 +46,7 @@ class Placed:
 
 def committed(entry: Entry, words: Mapping[str, DetailValue | None], *, salt: bytes) -> Line:
     """Return a line whose leaf commits to those of `words` that are known."""
-    known = {name: word for name, word in words.items() if word is not None and word != {}}
+    known = {name: word for name, word in words.items() if word not in (None, "", {})}
     if not known:
         return Line(entry)
     body = detail_body(type(entry), known)
