@@ -52,7 +52,7 @@ from vault.ledger.entry import (
 )
 from vault.ledger.forms import Method, NotSentPhase, UnknownPhase, base64url
 from vault.ledger.store import Ledger
-from vault.ledger.unit import Line, Placed, committed
+from vault.ledger.unit import Line, committed
 from vault.spool import Spool
 from vault.token_table import TokenRow
 
@@ -89,7 +89,6 @@ class Intent:
     opens: tuple[Opening, ...]
     burns: tuple[str, ...]
     unsettled: tuple[str, ...]
-    placed: Placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,54 +201,28 @@ class Authorizations:
         lock; LedgerUnavailable, LedgerSealed, StoreUnavailable or Overloaded. Whatever is
         raised, the caller must neither decrypt nor send.
         """
-        opens = tuple(opening for opening, _ in cards)
         identity = str(new_uuid7(self._now()))
-        first = claimed.of or identity
-        facts = IntentFacts(
-            intent=identity,
-            first=first,
+        burns = dict.fromkeys(row.id for _, row in cards if row.single_use)
+        intent = Intent(
+            call=call,
+            id=identity,
+            first=claimed.of or identity,
             attempt=claimed.attempt,
-            tenant=call.tenant,
-            route=call.route,
-            operation=call.operation,
-            kind=call.kind,
-            opens=opens,
-            amount=call.amount,
-            currency=call.currency,
-            merchant_reference=call.merchant_reference,
-            key_digest=call.key_digest.value if call.key_digest else None,
-        )
-        line = committed(
-            AuthorizationAttempted(
-                id=identity,
-                tenant=call.tenant,
-                actor=call.actor,
-                intent=identity,
-                kind=call.kind,
-                attempt=claimed.attempt,
-                of=claimed.of or UNSET,
-                route=call.route,
-                operation=call.operation,
-                opens=opens,
-            ),
-            _attempted_words(call),
-            salt=token_bytes(32),
+            opens=tuple(opening for opening, _ in cards),
+            burns=tuple(burns),
+            unsettled=claimed.unsettled,
         )
         nothing = Ending(State.NOT_SENT, phase="abandoned", reason="ledger_unavailable")
-        unplaced = Intent(
-            call, identity, first, claimed.attempt, opens, (), (), Placed(0, b"", self._now())
-        )
         unit = OpenIntent(
-            facts=facts,
+            facts=_facts(intent),
             hold=hold,
             replica=self._replica,
             boot=self._boot,
-            lines=(line,),
-            abandoned=self._unit(unplaced, nothing, None, None),
+            lines=(_attempted_line(intent),),
+            abandoned=self._unit(intent, nothing, None, None),
         )
-        placed = await self._ledger.append(unit)
-        burns = dict.fromkeys(row.id for _, row in cards if row.single_use)
-        return replace(unplaced, burns=tuple(burns), unsettled=claimed.unsettled, placed=placed[0])
+        await self._ledger.append(unit)
+        return intent
 
     async def settle(self, intent: Intent, ending: Ending, answer: Answer | None) -> bool:
         """Put the outcome on record, with all that follows from it; True when it is durable.
@@ -498,6 +471,41 @@ def _settlement(intent: str, ending: Ending) -> Settlement:
         decline_code=ending.decline_code,
         authorization_code=ending.authorization_code,
     )
+
+
+def _facts(intent: Intent) -> IntentFacts:
+    call = intent.call
+    return IntentFacts(
+        intent=intent.id,
+        first=intent.first,
+        attempt=intent.attempt,
+        tenant=call.tenant,
+        route=call.route,
+        operation=call.operation,
+        kind=call.kind,
+        opens=intent.opens,
+        amount=call.amount,
+        currency=call.currency,
+        merchant_reference=call.merchant_reference,
+        key_digest=call.key_digest.value if call.key_digest else None,
+    )
+
+
+def _attempted_line(intent: Intent) -> Line:
+    call = intent.call
+    entry = AuthorizationAttempted(
+        id=intent.id,
+        tenant=call.tenant,
+        actor=call.actor,
+        intent=intent.id,
+        kind=call.kind,
+        attempt=intent.attempt,
+        of=intent.first if intent.first != intent.id else UNSET,
+        route=call.route,
+        operation=call.operation,
+        opens=intent.opens,
+    )
+    return committed(entry, _attempted_words(call), salt=token_bytes(32))
 
 
 def _attempted_words(call: Call) -> dict[str, str | int | None]:
