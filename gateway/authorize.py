@@ -2,7 +2,7 @@
 
 1. Authenticate, match the operation, read the body, find the tokens: done by `outbound`.
 2. Claim the idempotency key. Only `Claimed` goes on.
-3. Load the rows of the tokens at declared fields: tenant, expiry, use.
+3. Load the rows of the tokens at declared fields: tenant, expiry, use (begun beside 2).
 4. Put the intent in the ledger: durable. Nothing has been decrypted yet.
 5. Open the cards and put the numbers in place.
 6. Send once.
@@ -15,6 +15,7 @@ So nothing leaves twice unless the claim table says so, and nothing without a re
 after 4 is `unknown`, for reconciliation to settle.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, assert_never
@@ -142,13 +143,17 @@ class Authorize:
         """
         if self._in_flight.is_full:  # before anything is claimed for it
             raise Overloaded
-        call = await self._call(submission, watch)
+        # The rows need neither digest nor claim; whether they are missed is asked after the claim,
+        # for a repeat gets its answer even if its token is gone.
+        call, cards = await asyncio.gather(
+            self._call(submission, watch), self._looked_up(submission, watch)
+        )
         with watch.running("claim"):
             claim, hold = await self._authorizations.claim(call, _rules(submission.lane))  # 2
         match claim:
             case Claimed():
                 self._metrics.idempotency("replayed" if claim.unsettled else "first")
-                work = self._carry_out(submission, call, claim, hold, watch)
+                work = self._carry_out(submission, call, cards, claim, hold, watch)
                 return await self._in_flight.to_its_end(work)
             case Stored(intent):
                 self._metrics.idempotency("replayed")
@@ -187,19 +192,27 @@ class Authorize:
             request_digest=request,
         )
 
+    async def _looked_up(self, submission: Submission, watch: Stopwatch) -> _Cards | CustodyError:
+        with watch.running("rows"):
+            try:
+                return await self._load(submission)  # 3
+            except CustodyError as error:
+                return error
+
     async def _carry_out(
         self,
         submission: Submission,
         call: Call,
+        cards: _Cards | CustodyError,
         claim: Claimed,
         hold: ClaimHold | None,
         watch: Stopwatch,
     ) -> Told:
         attempted = False
         try:
-            with watch.running("rows"):
-                secret = await submission.lane.secret(submission.tenant)
-                cards = await self._load(submission)  # 3
+            if isinstance(cards, CustodyError):
+                raise cards
+            secret = await submission.lane.secret(submission.tenant)
             with watch.running("intent"):
                 intent = await self._attempt(call, cards, claim, hold)  # 4
             attempted = True

@@ -314,12 +314,15 @@ class Authorizations:
     async def _append_outcome(self, unit: SettleIntent, *, method: Method = "late_reply") -> None:
         try:
             await self._ledger.append(unit)
-        except TransitionRefused as refusal:
-            state = refusal.state
+        except TransitionRefused as found:
+            refusal = found
         else:
             return
-        if state is not State.UNKNOWN:
-            raise TransitionRefused(state)
+        if refusal.intent != unit.settlements[0].intent:
+            await self._append_outcome(without(unit, refusal.intent), method=method)
+            return
+        if refusal.state is not State.UNKNOWN:
+            raise refusal
         if unit.settlements[0].state is State.UNKNOWN:
             raise AlreadyRecorded  # a sweeper said so before us
         await self._ledger.append(resolved_instead(unit, method))
@@ -456,6 +459,16 @@ def resolved_instead(unit: SettleIntent, method: Method) -> SettleIntent:
         unit,
         settlements=(settled, *unit.settlements[1:]),
         lines=(Line(resolved, line.detail), *unit.lines[1:]),
+    )
+
+
+def without(unit: SettleIntent, intent: str) -> SettleIntent:
+    """The same outcome, less what it said of an earlier send: that was settled otherwise."""
+    place = [one.intent for one in unit.settlements].index(intent)
+    return replace(
+        unit,
+        settlements=(*unit.settlements[:place], *unit.settlements[place + 1 :]),
+        lines=(*unit.lines[:place], *unit.lines[place + 1 :]),
     )
 
 

@@ -26,6 +26,7 @@ from vault.authorization import (
 )
 from vault.batching import Batching
 from vault.db import Connection, Database, Record
+from vault.errors import StoreUnavailable
 
 LEASE: Final = timedelta(seconds=30)
 KEPT: Final = timedelta(days=7)
@@ -113,15 +114,18 @@ class ClaimTable:
 
         return await self._database.read(work)
 
-    async def _claim_batch(self, requests: Sequence[ClaimRequest]) -> Sequence[Claim]:
+    async def _claim_batch(self, requests: Sequence[ClaimRequest]) -> Sequence[Claim | Exception]:
         nonces = [uuid4() for _ in requests]
         won = await self._insert(requests, nonces)
-        answers: list[Claim] = []
+        answers: list[Claim | Exception] = []
         for request, nonce in zip(requests, nonces, strict=True):
             if nonce in won:
                 answers.append(Claimed(of=None, attempt=1, nonce=str(nonce)))
-            else:
+                continue
+            try:
                 answers.append(await self._repeat(request, nonce))
+            except StoreUnavailable as error:  # its own: its neighbors may have claimed
+                answers.append(error)
         return answers
 
     async def _insert(self, requests: Sequence[ClaimRequest], nonces: Sequence[UUID]) -> set[UUID]:

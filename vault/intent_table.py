@@ -40,8 +40,9 @@ class ClaimLost(CustodyError):
 class TransitionRefused(CustodyError):
     """The ledger has another outcome of this intent already."""
 
-    def __init__(self, state: State | None) -> None:
+    def __init__(self, intent: str, state: State | None) -> None:
         super().__init__()
+        self.intent = intent
         self.state = state
 
 
@@ -357,18 +358,19 @@ def _illegal(unit: SettleIntent, states: Mapping[str, State]) -> TransitionRefus
     for one in unit.settlements:
         state = states.get(one.intent)
         if state is None or one.state not in MAY_FOLLOW[state]:
-            return TransitionRefused(state)
+            return TransitionRefused(one.intent, state)
     return None
 
 
 async def _settle_rows(
     connection: Connection, units: Sequence[SettleIntent], placed: Sequence[Sequence[Placed]]
 ) -> None:
-    each = [
-        (one, unit, place)
+    last = {  # of what a batch says of one intent: an UPDATE would take any
+        one.intent: (one, unit, place)
         for unit, of_unit in zip(units, placed, strict=True)
         for one, place in zip(unit.settlements, of_unit, strict=False)
-    ]
+    }
+    each = list(last.values())
     await connection.execute(
         _SETTLE_INTENTS,
         [UUID(one.intent) for one, _, _ in each],
@@ -435,7 +437,8 @@ async def _settle_cards(connection: Connection, units: Sequence[SettleIntent]) -
         WITH gone AS (DELETE FROM cvc WHERE claimed_by = ANY($1)),
         free AS (
           SELECT first FROM unnest($2::uuid[]) AS w (first) WHERE NOT EXISTS (
-            SELECT 1 FROM intent_state u WHERE u.first = w.first AND u.state = 'unknown')
+            SELECT 1 FROM intent_state u
+            WHERE u.first = w.first AND u.state IN ('attempted', 'unknown'))
         ),
         back AS (UPDATE cvc SET claimed_by = NULL WHERE claimed_by IN (SELECT first FROM free))
         UPDATE token SET held_by = NULL WHERE held_by IN (SELECT first FROM free)

@@ -45,7 +45,7 @@ from vault.transit_answers import KeyVersionTooNew
 from vault.transit_items import DecryptItem, Encrypted, EncryptItem, HmacItem
 
 LIMITS: Final = (ITEMS_MAX, QUEUE_ITEMS_MAX)
-REPLY_LIMITS: Final = (16, 256)  # items of up to 64 KiB each
+REPLY_LIMITS: Final = (64, 512)  # items of up to 64 KiB each: 6 MB a call at the most
 TOO_NEW_SECONDS_MAX: Final = 2.0  # measured: 50 to 100 ms after a rotation
 TOO_NEW_PAUSE_SECONDS: Final = 0.05
 SECRET_SECONDS_MAX: Final = 60.0

@@ -200,9 +200,11 @@ class DeleteToken(Unit):
         open_tokens = await _under_way(connection, [unit.token for unit in units])
         seen: set[str] = set()
         for position, unit in enumerate(units):
-            if position not in refused and unit.token in open_tokens:
+            if position in refused:
+                continue
+            if unit.token in open_tokens:
                 refused[position] = TokenInUse()
-            if position not in refused and unit.token in seen:
+            elif unit.token in seen:
                 refused[position] = TokenUnknown()
             seen.add(unit.token)
         return refused

@@ -1,6 +1,7 @@
 """`panward up`, `panward check-config`: the gateway itself."""
 
 import asyncio
+import gc
 import signal
 import sys
 from contextlib import suppress
@@ -68,6 +69,16 @@ async def serve_embedded(
         await serve(deployment.config)
 
 
+def spare_the_collector() -> None:
+    """Leave what was built at the start alone: a tenth of the time went into looking at it again.
+
+    Cycles of requests are still collected, less often.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+
+
 async def serve(config: Config) -> None:
     """Serve until SIGINT or SIGTERM; then end what is under way.
 
@@ -97,6 +108,7 @@ async def serve(config: Config) -> None:
             console.print(f"ops      {gateway.ops_url}")
             if config.embedded is not None:
                 console.print(f"keys     {config.embedded / 'credentials.json'}")
+            spare_the_collector()
             console.print("ready: Ctrl-C ends it")
             await asked.wait()
             gateway.health.drain()

@@ -1,0 +1,146 @@
+"""What needs no load: `python -m bench.offline`, a line of JSON.
+
+`verify` is what `panward ledger verify` does to the deployment's own log, database included;
+`verify.memory` the checks alone. `scan` asks of a reply what the way out asks of it.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+import uvloop
+
+from bench.card_numbers import numbers
+from gateway.commands.ledger import check_log
+from gateway.scan import Sought, contains_any, count_card_like
+from vault.batching import Batching
+from vault.db import Database
+from vault.embedded.bootstrap import parts_of
+from vault.ledger.check import LogCheck
+from vault.ledger.reading import StoredEntry, read_entries, read_head
+
+BODY_BYTES: Final = 64 * 1024
+BATCHING_CALLERS: Final = 64
+MEGABYTE: Final = 1_000_000
+
+
+def body_without_card() -> bytes:
+    """JSON as processors send it: ids, times, amounts, prose; nothing that looks like a card."""
+    one = {
+        "id": "ch_AbCdEfGhIjKlMnOpQrStUvWx",
+        "object": "charge",
+        "amount": 1099,
+        "created": 1_700_000_000,
+        "currency": "eur",
+        "description": "Two tickets, row 12, seats 7 and 8",
+        "payment_method_details": {"card": {"brand": "visa", "last4": "0000", "exp_year": 2030}},
+        "receipt_url": "https://pay.example/receipts/CAcaFwoVYWNjdF8xTTJKVGt",
+        "status": "succeeded",
+        "trace": "3f0c1a52-9d1e-4c7b-8e65-b1a7f2c90d44",
+    }
+    text = msgspec.json.encode(one)
+    return b"[" + b",".join([text] * (BODY_BYTES // len(text))) + b"]"
+
+
+def calls_per_second(call: Callable[[], object], seconds: float) -> float:
+    calls, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < seconds:
+        call()
+        calls += 1
+    return calls / elapsed
+
+
+def scanning(seconds: float) -> dict[str, float]:
+    """Megabytes a second: both questions, as the way out asks them of a reply, and each alone."""
+    body = body_without_card()
+    sought = [Sought(next(numbers(1)))]
+    assert count_card_like(body) == 0
+    assert not contains_any(body, sought)
+
+    def both() -> None:
+        contains_any(body, sought)
+        count_card_like(body)
+
+    per_call = len(body) / MEGABYTE
+    return {
+        "scan": calls_per_second(both, seconds) * per_call,
+        "scan.sought": calls_per_second(lambda: contains_any(body, sought), seconds) * per_call,
+        "scan.any": calls_per_second(lambda: count_card_like(body), seconds) * per_call,
+    }
+
+
+async def batching(seconds: float) -> dict[str, float]:
+    """Microseconds that natural batching costs an item, with a call that does nothing."""
+
+    async def nothing(items: Sequence[int]) -> Sequence[int]:
+        return items
+
+    lane: Batching[int, int] = Batching(nothing)
+    found = {}
+    for callers in (1, BATCHING_CALLERS):
+        end = time.perf_counter() + seconds
+        counts = await asyncio.gather(*(_submitting(lane, end) for _ in range(callers)))
+        found[f"batching.us.{callers}"] = seconds / sum(counts) * 1e6
+    await lane.close()
+    return found
+
+
+async def _submitting(lane: Batching[int, int], end: float) -> int:
+    items = 0
+    while time.perf_counter() < end:
+        items += await lane.submit(1)
+    return items
+
+
+async def verifying(folder: Path) -> dict[str, float]:
+    """Entries a second over the whole log."""
+    dsn = parts_of(folder).runtime_dsn
+    started = time.perf_counter()
+    report = (await check_log(dsn, [])).report
+    elapsed = time.perf_counter() - started
+    assert report.violations_total == 0, "the log of the bench is not good"
+    database = await Database.open(dsn)
+    try:
+        head = await read_head(database)
+        entries: list[StoredEntry] = []
+        async for page in read_entries(database, below=head.size):
+            entries.extend(page)
+    finally:
+        await database.close()
+    check = LogCheck()
+    in_memory = time.perf_counter()
+    for entry in entries:
+        check.feed(entry.index, entry.body, entry.leaf, entry.type, entry.intent)
+    check.finish(head.size, head.root)
+    checked = time.perf_counter() - in_memory
+    return {
+        "verify": report.size / elapsed,
+        "verify.memory": head.size / checked,
+        "verify.entries": float(report.size),
+    }
+
+
+async def measure(folder: Path, seconds: float) -> dict[str, float]:
+    return {
+        **await verifying(folder),
+        **scanning(seconds / 3),
+        **await batching(seconds / 3),
+    }
+
+
+def main(
+    folder: Annotated[Path, typer.Option()], seconds: Annotated[float, typer.Option()]
+) -> None:
+    """Measure, and print rates."""
+    sys.stdout.write(msgspec.json.encode(uvloop.run(measure(folder, seconds))).decode() + "\n")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()

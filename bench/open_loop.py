@@ -1,0 +1,175 @@
+"""A constant rate, which wrk has not: `python -m bench.open_loop`, a line of JSON.
+
+Requests are due at fixed times, whether earlier ones have been answered or not, and each is
+timed from when it was due: a server that stalls is not given time to recover.
+"""
+
+import asyncio
+import re
+import ssl
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Final, cast
+
+import msgspec
+import typer
+import uvloop
+
+from bench.figures import Load, load_of
+
+ANSWER_SECONDS: Final = 10.0
+WARM_UP_REQUESTS: Final = 50
+_END: Final = b"\r\n\r\n"
+_LENGTH: Final = re.compile(rb"\r\nContent-Length: ?([0-9]{1,7})\r\n", re.IGNORECASE)
+
+
+class Steady(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen; `late_ms` is the worst delay of the generator itself."""
+
+    load: Load
+    late_ms: float
+    connections: int
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to send, to whom, how often. The file that holds it holds a key: it is private."""
+
+    port: int
+    ca_file: str
+    path: str
+    key: str
+    tokens_file: str
+    start: int
+    seed: str
+    exp_year: int
+    per_second: float
+    seconds: float
+
+
+class Line(asyncio.Protocol):
+    """One kept connection; one request at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.WriteTransport | None = None
+        self._received = bytearray()
+        self._answer: asyncio.Future[int] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's is none by type
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        end = self._received.find(_END)
+        if end < 0 or self._answer is None:
+            return
+        length = _LENGTH.search(self._received, 0, end + len(_END))
+        if len(self._received) >= end + len(_END) + (int(length[1]) if length else 0):
+            status = int(self._received[9:12])
+            self._received.clear()
+            if not self._answer.done():
+                self._answer.set_result(status)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(0)
+
+    async def exchange(self, request: bytes) -> int:
+        """Send, and return the status; 0 when there was none."""
+        assert self._transport is not None
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await self._answer
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+class Generator:
+    """Sends what is due."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._tokens = Path(plan.tokens_file).read_text("ascii").split()
+        self._context = ssl.create_default_context(cafile=plan.ca_file)
+        self._idle: list[Line] = []
+        self._opened = 0
+        self._samples: list[float] = []
+        self._errors = 0
+
+    async def run(self) -> Steady:
+        plan = self._plan
+        for number in range(WARM_UP_REQUESTS):
+            await self._one(number, time.perf_counter())
+        self._samples.clear()
+        late = 0.0
+        total = int(plan.seconds * plan.per_second)
+        started = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for number in range(total):
+                due = started + number / plan.per_second
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                late = max(late, time.perf_counter() - due)
+                group.create_task(self._one(WARM_UP_REQUESTS + number, due))
+        seconds = time.perf_counter() - started
+        for line in self._idle:
+            line.close()
+        load = load_of(self._samples, seconds=seconds, errors=self._errors)
+        return Steady(load=load, late_ms=late * 1000, connections=self._opened)
+
+    async def _one(self, number: int, due: float) -> None:
+        line = self._idle.pop() if self._idle else await self._open()
+        try:
+            status = await line.exchange(self._request(number))
+        except TimeoutError:
+            status = 0
+        self._samples.append((time.perf_counter() - due) * 1000)
+        if status == 200:  # noqa: PLR2004 - what the processor of the bench says
+            self._idle.append(line)
+        else:
+            self._errors += 1
+            line.close()
+
+    async def _open(self) -> Line:
+        self._opened += 1
+        loop = asyncio.get_running_loop()
+        port = self._plan.port
+        _, line = await loop.create_connection(Line, "127.0.0.1", port, ssl=self._context)
+        return line
+
+    def _request(self, number: int) -> bytes:
+        plan = self._plan
+        token = self._tokens[(plan.start + number) % len(self._tokens)]
+        card = "payment_method_data%5Bcard%5D"
+        body = (
+            "amount=1099&currency=eur&confirm=true&metadata%5Border_id%5D=bench"
+            f"&payment_method_data%5Btype%5D=card&{card}%5Bnumber%5D={token}"
+            f"&{card}%5Bexp_month%5D=12&{card}%5Bexp_year%5D={plan.exp_year}"
+        )
+        head = (
+            f"POST {plan.path} HTTP/1.1\r\nHost: 127.0.0.1:{plan.port}\r\n"
+            f"Authorization: Bearer {plan.key}\r\n"
+            f"Idempotency-Key: steady-{plan.seed}-{number}\r\n"
+            "Content-Type: application/x-www-form-urlencoded\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        return (head + body).encode()
+
+
+async def measure(plan: Plan) -> Steady:
+    return await Generator(plan).run()
+
+
+def main(plan: Annotated[Path, typer.Option()]) -> None:
+    """Carry out a plan, and print what was seen."""
+    wanted = msgspec.json.decode(plan.read_bytes(), type=Plan)
+    sys.stdout.write(msgspec.json.encode(uvloop.run(measure(wanted))).decode() + "\n")
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()
