@@ -95,8 +95,10 @@ def replica_name(state_folder: Path, *, worker: int = 0) -> str:
     path = state_folder / "replica"
     if not path.exists():
         drawn = crockford_encode(token_bytes(8))[:REPLICA_CHARACTERS]
-        path.write_text(f"r_{drawn}\n", "ascii")
-        path.chmod(0o600)
+        draft = state_folder / "replica.new"  # whole or not there: half a name refuses each start
+        draft.touch(0o600)
+        draft.write_text(f"r_{drawn}\n", "ascii")
+        draft.replace(path)
     name = path.read_text("ascii").strip()
     if len(name) != len("r_") + REPLICA_CHARACTERS:
         raise StartRefused(f"{path} does not hold a replica's name")

@@ -9,7 +9,7 @@ import pytest
 
 from tests import databases
 from tests.vault.rows import statement
-from tests.vault.stores import Store, opened
+from tests.vault.stores import Store, opened, until
 from vault import db
 from vault.db import Connection, Database, check_server, migrate, server_problems
 from vault.embedded.layout import OWNER, RUNTIME
@@ -93,7 +93,7 @@ async def test_a_transaction_is_all_or_nothing(shared_store: Store) -> None:
     assert await shared_store.value("SELECT count(*) FROM replica WHERE id = 'r_w'") == 1
 
 
-@pytest.mark.guards("F-14")
+@pytest.mark.guards("F-13", "F-16")
 @pytest.mark.parametrize("apart", [False, True])
 async def test_every_connection_has_our_settings(shared_store: Store, apart: bool) -> None:  # noqa: FBT001
     expected = {name: value for name, value in db.SETTINGS.items() if name != "tcp_user_timeout"}
@@ -116,21 +116,24 @@ async def test_every_connection_has_our_settings(shared_store: Store, apart: boo
 async def test_a_pool_that_is_used_up_refuses_in_time(
     shared_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "ACQUIRE_SECONDS", 0.05)
     release = asyncio.Event()
+    held: list[Connection] = []
 
-    async def hold(_connection: Connection) -> None:
+    async def hold(connection: Connection) -> None:
+        held.append(connection)
         await release.wait()
 
     holders = [
         asyncio.create_task(shared_store.database.read(hold))
         for _ in range(db.POOL_CONNECTIONS_MAX)
     ]
-    await asyncio.sleep(0.2)
+    await until(lambda: len(held) == len(holders))
+    monkeypatch.setattr(db, "ACQUIRE_SECONDS", 0.05)
     with pytest.raises(StoreUnavailable):
         await shared_store.database.read(one)
     release.set()
     await asyncio.gather(*holders)
+    monkeypatch.undo()
     assert await shared_store.database.read(one) == 1
 
 
@@ -186,7 +189,10 @@ async def test_close_waits_for_what_is_under_way_and_then_ends_it(
         await connection.execute("SELECT pg_sleep(1)")
 
     stuck = asyncio.create_task(database.read(never))
-    await asyncio.sleep(0.05)
+    await shared_store.until(
+        "SELECT count(*) > 0 FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
     await database.close()
     with pytest.raises(StoreUnavailable):
         await stuck

@@ -89,7 +89,7 @@ TAMPERED: Mapping[str, tuple[Tamper, str]] = {
 }
 
 
-@pytest.mark.guards("T-31", "T-60")
+@pytest.mark.guards("T-31", "T-60", "F-53")
 @pytest.mark.parametrize("how", TAMPERED)
 async def test_nothing_is_built_on_a_head_that_was_changed(store: Store, how: str) -> None:
     tamper, cause = TAMPERED[how]
@@ -140,7 +140,7 @@ async def holes(store: Store) -> None:
     await store.do("UPDATE head SET size = size + 1, peaks = peaks || sha256('one more')")
 
 
-@pytest.mark.guards("T-60", "F-12")
+@pytest.mark.guards("T-60", "T-75", "F-53")
 @pytest.mark.parametrize(
     ("tamper", "cause"),
     [
