@@ -183,7 +183,7 @@ class Bench:
     def _url(self, asked: Asked) -> str:
         server = asked.server
         if server == "gateway":
-            server = "public" if asked.name.startswith("tokenize.") else "private"
+            server = "private"
         return self._stand.url(server) + self._path(asked)
 
     def _path(self, asked: Asked) -> str:
@@ -215,7 +215,7 @@ class Bench:
             "Authorization": f"Bearer {stand.credentials.publishable_key}",
             "Content-Type": "application/json",
         }
-        url = stand.credentials.public_url + TOKENS_PATH
+        url = stand.credentials.private_url + TOKENS_PATH
         context = ssl.create_default_context(cafile=stand.credentials.ca_file)
         connector = TCPConnector(limit=PREPARING_CALLERS, ssl=context)
         async with ClientSession(connector=connector, headers=headers) as session:

@@ -302,7 +302,7 @@ class Authorize:
             case NotSent(phase, code):
                 if code is Failure.EGRESS_DENIED:
                     self._metrics.egress_denied("address")
-                return _not_sent(_LEDGER_PHASES[phase], code.value, retryable=code in _PASSING)
+                return _not_sent(_LEDGER_PHASES[phase], code.value, retryable=code in PASSING)
             case Unknown(phase, code, status):
                 return self._unknown(submission, phase.value, code.value, status)
             case _ as unreachable:
@@ -472,7 +472,7 @@ _LEDGER_PHASES: Final[Mapping[Phase, str]] = {
     Phase.DNS: "dns",
     Phase.TLS: "tls",
 }
-_PASSING: Final = frozenset(
+PASSING: Final = frozenset(
     {Failure.OVERLOADED, Failure.DNS, Failure.UNREACHABLE, Failure.CONNECT_TIMEOUT}
 )
 """Failures before sending that may be gone at the next try."""

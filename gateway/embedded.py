@@ -197,8 +197,9 @@ secret_id_file = {_quoted(parts.logins[login].secret_id_file)}"""
         for login in ("tokenize", "reveal", "credentials")
     )
     return f"""\
-# Written at each start of `panward up --embedded`: change it and use it with `--config`
-# only while that deployment runs, since it is what starts the database and the key service.
+# Written at each start of `panward up --embedded`. A changed copy is of use with `--config` only
+# while that deployment runs, since it is what starts the database and the key service; a second
+# gateway beside it needs ports and a state_folder of its own.
 env = "test"
 state_folder = "gateway"
 {listeners}

@@ -12,7 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway.authorize import Authorize, Submission, Told
+from gateway.authorize import PASSING, Authorize, Submission, Told
 from gateway.errors import BadField, ClientGone, GatewayError, NotFound, UpstreamFailed
 from gateway.exchange import NotSent, Replied, Unknown
 from gateway.lanes import Lane, Lanes
@@ -136,8 +136,10 @@ class Outbound:
         with watch.running("processor"):
             outcome = await lane.send(caller.tenant, call, secret, call.body)
         if isinstance(outcome, NotSent | Unknown):
-            state = State.NOT_SENT if isinstance(outcome, NotSent) else State.UNKNOWN
-            return self._problem(request, lane, outcome.code.value, state, retryable=False)
+            is_not_sent = isinstance(outcome, NotSent)
+            state = State.NOT_SENT if is_not_sent else State.UNKNOWN
+            retryable = is_not_sent and outcome.code in PASSING
+            return self._problem(request, lane, outcome.code.value, state, retryable=retryable)
         return self._passed(lane, outcome)
 
     def _passed(self, lane: Lane, reply: Replied) -> web.Response:

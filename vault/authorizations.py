@@ -274,8 +274,13 @@ class Authorizations:
         for unit in self._spool.waiting():
             try:
                 await self._append_outcome(unit, method="spool")
-            except (AlreadyRecorded, TransitionRefused):
+            except AlreadyRecorded:
                 self._spool.done(unit)
+            except TransitionRefused as refusal:
+                if refusal.state is None:  # the log has lost the intent: that is no small thing
+                    left += 1
+                else:
+                    self._spool.done(unit)
             except CustodyError:
                 left += 1
             else:

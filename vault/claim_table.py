@@ -101,9 +101,9 @@ class ClaimTable:
                 """
                 DELETE FROM claim WHERE (tenant, route, key_digest) IN (
                   SELECT c.tenant, c.route, c.key_digest FROM claim c
-                  LEFT JOIN intent_state i ON i.intent = c.intent
-                  WHERE c.created_at < $1 AND c.lease_until < $2
-                    AND (i.state IS NULL OR i.state NOT IN ('attempted', 'unknown'))
+                  WHERE c.created_at < $1 AND c.lease_until < $2 AND NOT EXISTS (
+                    SELECT 1 FROM intent_state i
+                    WHERE i.first = c.first AND i.state IN ('attempted', 'unknown'))
                   ORDER BY c.created_at LIMIT $3 FOR UPDATE OF c SKIP LOCKED)
                 """,
                 at - KEPT,
@@ -159,13 +159,15 @@ class ClaimTable:
             # In a statement of its own: one that waits for the lock and joins sees the claim as
             # it is now beside intents as they were before, and would run a request again.
             await connection.execute(_LOCK, *key)
-            row = await connection.fetchrow(_EARLIER, *key, request.at)
+            row = await connection.fetchrow(
+                _EARLIER, *key, request.at, sorted(request.rules.not_executed)
+            )
             if row is None:  # freed a moment ago: the caller repeats
                 return StillOpen()
             answer = repeat(_earlier(row, request), request.rules, at=request.at)
             if answer is Claimed:
                 return await _take_over(connection, request, nonce, row)
-            return Stored(str(row["intent"])) if answer is Stored else _REFUSALS[answer]
+            return Stored(str(row["telling"])) if answer is Stored else _REFUSALS[answer]
 
         return await self._database.transact(work)
 
@@ -180,14 +182,21 @@ _LOCK: Final = """
 SELECT 1 FROM claim WHERE tenant = $1 AND route = $2 AND key_digest = $3 FOR UPDATE
 """
 _EARLIER: Final = """
-SELECT c.*, c.lease_until > $4 AS leased, i.state, i.status, i.finding, i.attempt,
+SELECT c.*, c.lease_until > $4 AS leased, i.intent AS telling, i.state, i.status, i.finding,
+  (SELECT max(attempt) FROM intent_state s WHERE s.first = c.first) AS attempt,
   f.opened_at AS first_at,
   coalesce(NOT f.opens_cvc OR EXISTS (
     SELECT 1 FROM cvc WHERE claimed_by = c.first AND expires_at > now()), true) AS cvc_claimable,
   EXISTS (SELECT 1 FROM intent_state u WHERE u.first = c.first AND u.state = 'unknown')
     AS unsettled
 FROM claim c
-LEFT JOIN intent_state i ON i.intent = c.intent
+LEFT JOIN LATERAL ( -- the latest send with which something was done; a later one that came to
+  SELECT * FROM intent_state s WHERE s.first = c.first -- nothing says nothing of it
+  ORDER BY s.state = 'not_sent'
+      OR s.state = 'completed' AND coalesce(s.status = ANY($5::int[]), false)
+      OR s.state = 'resolved' AND s.finding IN ('not_received', 'not_sent'),
+    s.attempt DESC
+  LIMIT 1) i ON true
 LEFT JOIN intent_state f ON f.intent = c.first
 WHERE c.tenant = $1 AND c.route = $2 AND c.key_digest = $3
 """

@@ -403,20 +403,26 @@ WITH want AS (
     status = coalesce(w.status, i.status), phase = w.phase, reason = w.reason,
     last_idx = w.idx, ended_at = w.at
   FROM want w WHERE i.intent = w.intent
-), doubtful AS ( -- another send may have reached the processor, and this one does not tell
-  SELECT u.first FROM intent_state u WHERE u.state = 'unknown'
-    AND u.first IN (SELECT first FROM want) AND u.intent NOT IN (SELECT intent FROM want)
+), sends AS ( -- of each request, as they are now
+  SELECT i.first, i.intent, i.attempt, coalesce(w.state, i.state) AS state,
+    CASE WHEN w.intent IS NULL THEN i.result ELSE w.result END AS result
+  FROM intent_state i LEFT JOIN want w USING (intent)
+  WHERE i.first IN (SELECT first FROM want)
+), telling AS ( -- one under way or in doubt; else the latest with which something was done
+  SELECT DISTINCT ON (first) first, intent, state, result FROM sends
+  ORDER BY first, state = 'attempted' DESC, state = 'unknown' DESC,
+    state = 'not_sent' OR coalesce(result = 'error', false), attempt DESC
+), newest AS (
+  SELECT DISTINCT ON (first) * FROM want WHERE own ORDER BY first, idx DESC
 )
-UPDATE authorizations a SET
-  state = CASE WHEN w.first IN (SELECT first FROM doubtful) THEN 'unknown' ELSE w.state END,
-  result = CASE WHEN w.first IN (SELECT first FROM doubtful) THEN NULL ELSE w.result END,
-  idx = w.idx, leaf = w.leaf,
+UPDATE authorizations a SET state = t.state, result = t.result, idx = w.idx, leaf = w.leaf,
   processor_reference = coalesce(w.processor_reference, a.processor_reference),
-  decline_code = w.decline_code, authorization_code = w.authorization_code, updated_at = w.at
-FROM want w
-WHERE a.first = w.first AND w.own AND NOT EXISTS (
-  SELECT 1 FROM intent_state later JOIN intent_state this ON this.intent = w.intent
-  WHERE later.first = w.first AND later.attempt > this.attempt)
+  decline_code = CASE WHEN t.intent = w.intent THEN w.decline_code ELSE a.decline_code END,
+  authorization_code =
+    CASE WHEN t.intent = w.intent THEN w.authorization_code ELSE a.authorization_code END,
+  updated_at = w.at
+FROM newest w JOIN telling t USING (first)
+WHERE a.first = w.first
 """
 
 

@@ -6,6 +6,8 @@ being written when the process died is torn and at the end of its file: it is dr
 anywhere else is damage: the start is refused.
 """
 
+import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Sequence
@@ -52,6 +54,9 @@ class Spool:
         }
         self._own = folder / str(boot)
         self._file: int | None = None
+        self._size = 0  # of the whole records in it
+        for path in [path for path, units in self._left.items() if not units]:
+            self._delete(path)  # nothing but a torn record: nobody was told that it is kept
 
     def write(self, unit: SettleIntent) -> bool:
         """Keep an outcome, synced; False when that failed too: it is nowhere but in memory."""
@@ -59,16 +64,31 @@ class Spool:
         self._left.setdefault(self._own, []).append(kept)
         body = msgspec.msgpack.encode(_record(kept))
         record = len(body).to_bytes(LENGTH_BYTES, "big") + hashlib.sha256(body).digest() + body
-        try:
-            if self._file is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                self._file = os.open(self._own, flags, 0o600)
-                _sync_folder(self._folder)
-            written = os.write(self._file, record)
-            os.fdatasync(self._file)
-        except OSError:
+        if len(body) > RECORD_BYTES_MAX:
             return False
-        return written == len(record)
+        try:
+            self._append(record)
+        except OSError:
+            self._cut_back()
+            return False
+        self._size += len(record)
+        return True
+
+    def _append(self, record: bytes) -> None:
+        if self._file is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._file = os.open(self._own, flags, 0o600)
+            self._size = os.fstat(self._file).st_size
+            _sync_folder(self._folder)
+        if os.write(self._file, record) < len(record):
+            raise OSError(errno.ENOSPC, "a part of the record was written")
+        os.fdatasync(self._file)
+
+    def _cut_back(self) -> None:
+        """Leave whole records only: what comes later must not stand behind a torn one."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)
 
     def waiting(self) -> Sequence[SettleIntent]:
         """Outcomes to append, oldest boot first."""
@@ -86,12 +106,14 @@ class Spool:
                 self._delete(path)
 
     def _delete(self, path: Path) -> None:
+        """Where that fails, the next start appends the same again, which changes nothing."""
+        del self._left[path]
         if path == self._own and self._file is not None:
             os.close(self._file)
             self._file = None
-        path.unlink(missing_ok=True)
-        _sync_folder(self._folder)
-        del self._left[path]
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+            _sync_folder(self._folder)
 
 
 def read_records(path: Path) -> list[SettleIntent]:
@@ -105,9 +127,11 @@ def read_records(path: Path) -> list[SettleIntent]:
     while at < len(content):
         start = at + LENGTH_BYTES + HASH_BYTES
         length = int.from_bytes(content[at : at + LENGTH_BYTES], "big")
-        body = content[start : start + length]
-        if len(body) < length or start > len(content) or length > RECORD_BYTES_MAX:
+        if start > len(content) or not any(content[at:]):
+            return units  # torn; zeros: its size was on the disk before its bytes
+        if length <= RECORD_BYTES_MAX and start + length > len(content):
             return units  # torn
+        body = content[start : start + length]
         at += LENGTH_BYTES
         if hashlib.sha256(body).digest() != content[at : at + HASH_BYTES]:
             if start + length == len(content):

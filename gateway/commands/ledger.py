@@ -122,10 +122,10 @@ async def check_log(dsn: str, audits: Sequence[Path]) -> Verdict:
 
 
 def _until(lines: BinaryIO, size: int) -> Iterator[bytes]:
-    """The lines of a file's first `size` bytes."""
+    """The whole lines of a file's first `size` bytes; the last may still be written."""
     for line in lines:
         size -= len(line)
-        if size < 0:
+        if size < 0 or not line.endswith(b"\n"):
             return
         yield line
 
@@ -178,6 +178,8 @@ def _tell(verdict: Verdict, *, as_json: bool) -> None:
         typer.echo(f"{where}: {violation.message} ({violation.rule.value})")
     if join is not None:
         typer.echo(f"{join.decrypts} decrypts in the audit log, {join.unmatched_total} unmatched")
+        if join.torn:
+            typer.echo(f"{join.torn} records were cut off when the server of the keys died")
         for unmatched in join.unmatched:
             typer.echo(f"audit line {unmatched.line}: {unmatched.message} (V6)")
     else:
@@ -204,6 +206,7 @@ def document(verdict: Verdict) -> dict[str, object]:
             for one in report.open_intents
         ],
         "decrypts": None if join is None else join.decrypts,
+        "torn": None if join is None else join.torn,
         "unmatched": None
         if join is None
         else [{"line": one.line, "message": one.message} for one in join.unmatched],

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.cards import AMEX, MASTERCARD, VISA, luhn_broken, luhn_completed
+from tests.cards import AMEX, DECLINED, MASTERCARD, VISA, luhn_broken, luhn_completed
 from tests.flows.conftest import Witness
 from tests.flows.deployment import Deployment, Store, connected
 from tests.flows.leaks import first_leak
@@ -57,7 +57,7 @@ BODIES = {
     "a_list": (b"[" + BODY + b"]", (400, "malformed_request", None, "not_an_object")),
     "a_number": (VISA.encode(), (400, "malformed_request", None, "not_an_object")),
     "duplicate_key": (
-        BODY.replace(b'"number"', b'"number":"4000000000000002","number"'),
+        BODY.replace(b'"number"', b'"number":"' + DECLINED.encode() + b'","number"'),
         (400, "malformed_request", None, "duplicate_key"),
     ),
     "nan": (BODY.replace(b"12", b"NaN"), (400, "malformed_request", None, "number")),

@@ -460,7 +460,8 @@ async def test_postgres_answers_nobody(
                 shop.api("GET", f"/v1/tokens/{token}"),
                 stranger.api("GET", f"/v1/tokens/{token}"),  # its key is in no cache
             )
-            assert time.monotonic() - began < 6
+            # A statement gives up after 2 s; what came while it waited goes with the next batch.
+            assert time.monotonic() - began < 12
         assert is_away(made, *away)
         assert is_not_sent(paid, *away)
         assert is_not_sent(again, *away)

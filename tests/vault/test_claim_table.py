@@ -250,6 +250,27 @@ async def test_a_replay_that_came_to_nothing_settles_nothing(merchant: Merchant)
     assert await merchant.claims() == Unsettled()
 
 
+@pytest.mark.guards("T-26")
+@pytest.mark.parametrize("nothing", [State.NOT_SENT, State.COMPLETED, State.RESOLVED])
+async def test_what_was_found_out_about_an_earlier_send_outlives_a_replay_that_came_to_nothing(
+    merchant: Merchant, nothing: State
+) -> None:
+    """To run it again, after the processor has forgotten the key, would charge twice."""
+    merchant.rules = REPLAY
+    first = await merchant.attempts()
+    await merchant.ends(first, State.UNKNOWN)
+    second = await merchant.attempts()
+    if nothing is State.RESOLVED:
+        await merchant.ends(second, State.UNKNOWN)
+        await merchant.ends(second, nothing, Result.ERROR, finding=Finding.NOT_RECEIVED)
+    else:
+        result = Result.ERROR if nothing is State.COMPLETED else None
+        await merchant.ends(second, nothing, result, status=429)
+    await merchant.ends(first, State.RESOLVED, Result.APPROVED)
+    merchant.at += timedelta(hours=25)
+    assert await merchant.claims() == Stored(first.facts.intent)
+
+
 # --- leases ---------------------------------------------------------------------------------
 
 
@@ -336,7 +357,8 @@ async def test_who_waits_for_the_claim_sees_the_intent_that_came_meanwhile(
         await transaction.start()
         assert await OpenIntent.check(writer, [unit], merchant.at) == {}
         await OpenIntent.apply(writer, [unit], [[Placed(0, bytes(32), merchant.at)]])
-        repeated = asyncio.create_task(merchant.claims())
+        # From where it has seen that the key was claimed before: until then, that alone waits.
+        repeated = asyncio.create_task(merchant.table._repeat(merchant.request(), uuid4()))
         await store.until_blocked()
         await transaction.commit()
     assert await repeated == StillOpen()
@@ -347,8 +369,13 @@ async def test_who_waits_for_the_claim_sees_the_intent_that_came_meanwhile(
 
 @pytest.mark.guards("T-26", "T-27")
 async def test_fifty_at_once_are_one(merchant: Merchant) -> None:
-    claims = await asyncio.gather(*(merchant.claims() for _ in range(50)))
-    assert sorted(type(one).__name__ for one in claims) == ["Claimed", *["StillOpen"] * 49]
+    neighbor = replace(merchant, table=ClaimTable(merchant.store.database))
+    for _ in range(5):
+        merchant.key_digest = neighbor.key_digest = secrets.token_bytes(32)
+        claims = await asyncio.gather(
+            *((merchant, neighbor)[n % 2].claims() for n in range(50)),
+        )
+        assert sorted(type(one).__name__ for one in claims) == ["Claimed", *["StillOpen"] * 49]
 
 
 async def test_a_batch_with_the_same_key_twice_and_with_others(merchant: Merchant) -> None:

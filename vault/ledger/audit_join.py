@@ -7,7 +7,7 @@ tolerance of two clocks.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Final
@@ -21,6 +21,8 @@ REPEAT: Final = timedelta(seconds=5)
 PATHS: Final[Mapping[str, str]] = {"transit/decrypt/pan": "pan", "transit/decrypt/cvc": "cvc"}
 MEDDLING: Final = ("transit/export/", "transit/backup/", "transit/byok-export/")
 VIOLATIONS_KEPT_MAX: Final = 1_000
+RECORD_START: Final = b'{"time":"'  # in a record itself, such quotation marks are escaped
+CRASHES_A_LINE_MAX: Final = 8
 
 # One spelling only: another one of the same item would not be seen as its repetition.
 _POSITION: Final = re.compile("0|[1-9][0-9]?")
@@ -64,6 +66,7 @@ class AuditJoin:
     """Fed the ledger's entries first, then the lines of the audit log."""
 
     decrypts: int = 0
+    torn: int = 0  # records that a crash of the server cut off: what they ask for was not done
     unmatched: list[Unmatched] = field(default_factory=list)
     unmatched_total: int = 0
     _intents: dict[str, _Intent] = field(default_factory=dict)
@@ -90,11 +93,15 @@ class AuditJoin:
         return any(reference.startswith(f"{intent}/") for reference in self._opened)
 
     def _add_line(self, number: int, line: bytes) -> None:
-        try:
-            record = msgspec.json.decode(line, type=_Record)
-        except msgspec.DecodeError:
+        records = list(_records(line))
+        if records[-1] is None:
             self._violate(number, "is no audit record")
-            return
+        for record in records:
+            if record is not None:
+                self._add_record(number, record)
+        self.torn += records[:-1].count(None)
+
+    def _add_record(self, number: int, record: _Record) -> None:
         path = record.request.path
         if record.type == "request" and path.startswith(MEDDLING):
             self._violate(number, "asks for a key to leave")
@@ -131,3 +138,33 @@ class AuditJoin:
         self.unmatched_total += 1
         if len(self.unmatched) < VIOLATIONS_KEPT_MAX:
             self.unmatched.append(Unmatched(line, message))
+
+
+def _records(line: bytes) -> Iterator[_Record | None]:
+    """Yield what a line consists of: one record, and None for a piece that is none.
+
+    A server that is killed while it writes leaves a record without its end, or without the end
+    of its line, and its successor writes on behind it.
+    """
+    starts, at = [0], line.find(RECORD_START, 1)
+    while at > 0 and len(starts) <= CRASHES_A_LINE_MAX:
+        starts.append(at)
+        at = line.find(RECORD_START, at + 1)
+    ends = [*starts[1:], len(line)]
+    first = 0
+    while first < len(starts):
+        for last in range(len(ends) - 1, first - 1, -1):
+            record = _decoded(line[starts[first] : ends[last]])
+            if record is not None:
+                break
+        else:
+            record, last = None, first
+        yield record
+        first = last + 1
+
+
+def _decoded(piece: bytes) -> _Record | None:
+    try:
+        return msgspec.json.decode(piece, type=_Record)
+    except msgspec.DecodeError:
+        return None

@@ -255,6 +255,38 @@ def test_a_line_that_cannot_be_read(line: bytes) -> None:
     assert story.hears(line) == [NO_RECORD]
 
 
+def written(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode()
+
+
+@pytest.mark.guards("F-40")
+@pytest.mark.parametrize("cut", [9, 20, -1, -40])
+def test_a_record_that_a_crash_cut_off(cut: int) -> None:
+    """Its successor stands behind it in the same line, and must not hide there."""
+    story = Story()
+    intent = story.intent("pan", "pan")
+    torn = written(decrypts("off the record/0"))[:cut]
+    assert story.hears(torn + written(decrypts(f"{intent}/0"))) == []
+    assert (story.join.torn, story.join.decrypts) == (1, 1)
+    assert story.hears(torn + torn + written(decrypts("off the record/1"))) == [UNKNOWN]
+    assert (story.join.torn, story.join.decrypts) == (3, 2)
+
+
+@pytest.mark.guards("F-40")
+def test_a_record_whose_end_of_line_a_crash_cut_off() -> None:
+    story = Story()
+    intent = story.intent("pan")
+    whole = written(decrypts("off the record/0"))
+    assert story.hears(whole + written(decrypts(f"{intent}/0"))) == [UNKNOWN]
+    assert (story.join.torn, story.join.decrypts) == (0, 2)
+
+
+def test_nothing_but_pieces_is_no_record() -> None:
+    story = Story()
+    piece = written(decrypts("off the record/0"))[:-9]
+    assert story.hears(piece, piece * 2, piece * 1000) == [NO_RECORD] * 3
+
+
 def test_one_bad_item_does_not_hide_behind_good_ones() -> None:
     story = Story()
     intent = story.intent("pan")
