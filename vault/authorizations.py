@@ -239,7 +239,9 @@ class Authorizations:
             await self._append_outcome(unit)
         except AlreadyRecorded:
             return True
-        except CustodyError:
+        except CustodyError as error:
+            if isinstance(error, TransitionRefused) and error.state is not None:
+                return True  # too late: another outcome is on record, which only evidence changes
             self._ledger.seal("spool")
             self._spool.write(unit)
             return False
@@ -330,7 +332,7 @@ class Authorizations:
             raise refusal
         if unit.settlements[0].state is State.UNKNOWN:
             raise AlreadyRecorded  # a sweeper said so before us
-        await self._ledger.append(resolved_instead(unit, method))
+        await self._append_outcome(resolved_instead(unit, method), method=method)
 
     def _unit(
         self,

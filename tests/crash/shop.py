@@ -37,9 +37,10 @@ class Payment:
 
     @property
     def is_settled(self) -> bool:
-        """Whether a merchant need not ask again: it is done, or will never be."""
-        answer = self.answer
-        return answer is not None and answer.headers.get("stripe-should-retry") != "true"
+        """Whether there is no use in asking again, even later: it is done, or will never be."""
+        if self.answer is None or self.answer.status == 503:  # a sealed ledger is not for ever
+            return False
+        return self.answer.headers.get("stripe-should-retry") != "true"
 
     @property
     def is_in_flight(self) -> bool:

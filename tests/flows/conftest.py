@@ -79,7 +79,7 @@ async def store(deployment: Deployment) -> AsyncIterator[Store]:
     """Give a connection to the database, in the gateway's own role."""
     connection = await deployment.store()
     yield connection
-    await connection.close()
+    await connection.close(timeout=10)
 
 
 @dataclass(frozen=True)

@@ -203,15 +203,13 @@ class Deployment:
     @contextlib.contextmanager
     def frozen(self, pid: int) -> Iterator[None]:
         """Stop a process and all that it started: connections stay, and nobody answers."""
+        os.kill(pid, signal.SIGSTOP)  # first: from now on it starts no other
         family = [pid, *_descendants(pid)]
-        for one in family:
-            os.kill(one, signal.SIGSTOP)
         try:
+            _signal_each(family, signal.SIGSTOP)
             yield
         finally:
-            for one in family:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(one, signal.SIGCONT)
+            _signal_each(family, signal.SIGCONT)
 
 
 @contextlib.asynccontextmanager
@@ -228,6 +226,12 @@ async def connected(
         writer.transport.abort()
         with contextlib.suppress(OSError):
             await writer.wait_closed()  # else the loop may end before the socket is closed
+
+
+def _signal_each(processes: list[int], number: signal.Signals) -> None:
+    for one in processes:
+        with contextlib.suppress(ProcessLookupError):  # a worker that has just ended
+            os.kill(one, number)
 
 
 def _processes() -> Iterator[tuple[int, int, str]]:

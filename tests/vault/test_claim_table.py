@@ -356,10 +356,10 @@ async def test_who_waits_for_the_claim_sees_the_intent_that_came_meanwhile(
         transaction = writer.transaction()
         await transaction.start()
         assert await OpenIntent.check(writer, [unit], merchant.at) == {}
-        await OpenIntent.apply(writer, [unit], [[Placed(0, bytes(32), merchant.at)]])
         # From where it has seen that the key was claimed before: until then, that alone waits.
         repeated = asyncio.create_task(merchant.table._repeat(merchant.request(), uuid4()))
         await store.until_blocked()
+        await OpenIntent.apply(writer, [unit], [[Placed(0, bytes(32), merchant.at)]])
         await transaction.commit()
     assert await repeated == StillOpen()
 

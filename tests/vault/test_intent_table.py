@@ -173,7 +173,25 @@ AFTER: Mapping[tuple[State, Result | None], str] = {
 
 @pytest.mark.guards("T-71")
 @pytest.mark.parametrize(("state", "result"), AFTER)
-async def test_what_becomes_of_the_code_and_of_a_token_for_one_use(
+async def test_what_becomes_of_the_code(
+    shared_store: Store, replica: Replica, state: State, result: Result | None
+) -> None:
+    sender = Sender()
+    row = sender.row()
+    await append(replica, create(row, cvc=new_cvc()))
+    unit = sender.opens(row, cvc=True)
+    await append(replica, unit)
+    if state is State.RESOLVED:
+        await append(replica, sender.settles(unit, State.UNKNOWN))
+    await append(replica, sender.settles(unit, state, result))
+    kept = {"gone": "gone", "free": "None", "kept": unit.facts.first}[AFTER[state, result]]
+    assert await code_of(shared_store, row) == kept
+    assert await holder_of(shared_store, row) == "None"
+
+
+@pytest.mark.guards("T-71")
+@pytest.mark.parametrize(("state", "result"), AFTER)
+async def test_what_becomes_of_a_token_for_one_use_and_its_code(
     shared_store: Store, replica: Replica, state: State, result: Result | None
 ) -> None:
     sender = Sender()
@@ -409,10 +427,13 @@ async def test_a_late_answer_to_an_earlier_send_does_not_hide_one_under_way(
     sender = Sender()
     one = sender.opens()
     two = sender.opens(first=one.facts.first, attempt=2)
+    three = sender.opens(first=one.facts.first, attempt=3)
     await append(replica, one, sender.settles(one, State.UNKNOWN), two)
+    await append(replica, sender.settles(two, State.UNKNOWN), three)
     await append(replica, sender.settles(one, State.RESOLVED, Result.DECLINED))
     assert (await shown(shared_store, one))["state"] == "attempted"
-    await append(replica, sender.settles(two, State.COMPLETED, Result.APPROVED))
+    await append(replica, sender.settles(two, State.RESOLVED, Result.DECLINED))
+    await append(replica, sender.settles(three, State.COMPLETED, Result.APPROVED))
     row = await shown(shared_store, one)
     assert (row["state"], row["result"]) == ("completed", "approved")
 

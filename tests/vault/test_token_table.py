@@ -108,6 +108,9 @@ async def test_reads_at_the_same_time_share_a_statement_and_get_each_their_own(
     wanted = [*rows, new_row(new_tenant()), replace(rows[0], tenant=new_tenant())]
     found = await asyncio.gather(*(table.load(row.tenant, row.id) for row in wanted))
     assert found == [*rows, None, None]
+    tenant = rows[3].tenant
+    some = [rows[3].id, rows[4].id, rows[3].id]
+    assert await table.load_all(tenant, some) == [rows[3], None, rows[3]]
     await table.close()
 
 

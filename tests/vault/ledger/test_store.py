@@ -100,6 +100,7 @@ async def test_an_entry_is_where_its_author_is_told(store: Store) -> None:
         entry = decode(row["body"])
         assert (entry.replica, entry.boot, entry.n) == (replica.name, str(replica.boot), 2)
         assert place.at == store.clock.at
+        assert replica.ledger.is_writing
         assert replica.ledger.size == 3
 
 
@@ -473,6 +474,7 @@ async def test_when_the_writer_dies_nobody_waits(store: Store) -> None:
         assert {type(one) for one in outcomes} == {LedgerUnavailable}
         with pytest.raises(LedgerUnavailable):
             await replica.ledger.append(statement(), seconds=60)
+        assert not replica.ledger.is_writing
         assert asyncio.get_running_loop().time() - started < 10
     assert await store.count("entry") == 2
     async with store.replica() as other:

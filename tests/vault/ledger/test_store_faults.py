@@ -274,6 +274,13 @@ async def test_a_commit_that_was_not_replicated_is_in_doubt(store: Store) -> Non
         await stays_well(store, replica)
 
 
+async def test_other_messages_of_the_server_raise_no_doubt(store: Store) -> None:
+    async with store.replica() as replica:
+        await store.do(WARNS_THREE_TIMES.replace("WARNING 'canceling wait'", "NOTICE 'by the way'"))
+        await replica.ledger.append(statement())
+        assert replica.appends.results == {"ok"}
+
+
 WARNS_THREE_TIMES = """
 CREATE SEQUENCE tries; GRANT USAGE ON SEQUENCE tries TO panward_runtime;
 CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -65,6 +65,10 @@ async def peaks_of_another_size(store: Store) -> None:
     await store.do("UPDATE head SET size = size + 1")
 
 
+async def too_few_peaks(store: Store) -> None:
+    await store.do("UPDATE head SET peaks = ''")
+
+
 async def no_head(store: Store) -> None:
     await edit(store, "DELETE FROM head")
 
@@ -83,6 +87,7 @@ TAMPERED: Mapping[str, tuple[Tamper, str]] = {
     "root": (other_root, "root_mismatch"),
     "peaks": (other_peaks, "root_mismatch"),
     "size": (peaks_of_another_size, "fork"),
+    "number of peaks": (too_few_peaks, "root_mismatch"),
     "no head": (no_head, "root_mismatch"),
     "older copy": (older_copy, "rollback"),
     "rewritten": (rewritten, "rollback"),
