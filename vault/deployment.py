@@ -18,12 +18,13 @@ from uuid import UUID
 
 from msgspec import UNSET
 
-from vault.db import Connection, Database
+from vault.db import Connection, Database, Record
 from vault.errors import CustodyError, StartRefused
 from vault.ids import crockford_encode, new_uuid7
 from vault.ledger.entry import Actor, Draft, GatewayStarted, GatewayStopped, LogOpened, OldBoot
 from vault.ledger.note import verifier_key
 from vault.ledger.store import Ledger
+from vault.ledger.tree import CompactRange, InvalidRange
 from vault.ledger.unit import Line, Statement
 from vault.records import fingerprint_input
 from vault.tokens import Env
@@ -199,19 +200,29 @@ async def _known_fingerprint(tokenize: Transit, version: int) -> bytes:
 
 
 async def check_log(database: Database) -> None:
-    """Refuse a log with a gap at its end. Raises StartRefused; StoreUnavailable."""
+    """Refuse a log with a gap at its end, or a head that contradicts itself.
 
-    async def work(connection: Connection) -> tuple[int, int]:
-        row = await connection.fetchrow(
-            "SELECT head.size, coalesce((SELECT max(idx) + 1 FROM entry), 0) AS entries"
+    Raises StartRefused; StoreUnavailable.
+    """
+
+    async def work(connection: Connection) -> Record | None:
+        return await connection.fetchrow(
+            "SELECT size, root, peaks, coalesce((SELECT max(idx) + 1 FROM entry), 0) AS entries"
             " FROM head WHERE one = 1"
         )
-        assert row is not None
-        return row["size"], row["entries"]
 
-    size, entries = await database.read(work)
+    row = await database.read(work)
+    if row is None:
+        raise StartRefused("the ledger has no head")
+    size, entries = row["size"], row["entries"]
     if size != entries:
         raise StartRefused(f"the ledger's head says {size} entries, the table has {entries}")
+    try:
+        root = CompactRange.from_bytes(size, row["peaks"]).root()
+    except InvalidRange:
+        root = b""
+    if root != row["root"]:
+        raise StartRefused("the ledger's head contradicts itself: its peaks have another root")
 
 
 async def put_start_on_record(  # noqa: PLR0913 - what a log begins with

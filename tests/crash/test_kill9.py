@@ -159,6 +159,16 @@ async def test_nothing_told_is_lost_and_nothing_done_twice(tmp_path: Path, round
     folder = tmp_path / "deployment"
     gateway = started(folder)
     killed = Killed(folder, chance, gateway, Shop(folder, chance))
+    try:
+        await go_on_killing(killed, rounds)
+    finally:
+        status = killed.gateway.stop()
+    assert status == 0
+    assert leaks(folder) == []
+    check_how_it_went(killed)
+
+
+async def go_on_killing(killed: Killed, rounds: int) -> None:
     for _ in range(rounds):
         before = len(killed.shop.book.numbers)
         await killed.kill_under_load()
@@ -166,11 +176,8 @@ async def test_nothing_told_is_lost_and_nothing_done_twice(tmp_path: Path, round
         await killed.check_what_was_told(before)
         await killed.settle_all()
     await killed.check_the_end()
-    verified = await panward("ledger", "verify", "--embedded", str(folder), "--json")
+    verified = await panward("ledger", "verify", "--embedded", str(killed.folder), "--json")
     assert (verified.status, json.loads(verified.out)["good"]) == (0, True), verified
-    assert killed.gateway.stop() == 0
-    assert leaks(folder) == []
-    check_how_it_went(killed)
 
 
 def leaks(folder: Path) -> list[Path]:

@@ -304,18 +304,8 @@ def strings(node: Any, name: str = "") -> Iterator[tuple[str, str]]:  # noqa: AN
             yield from strings(value, name)
 
 
-# --- the tests ----------------------------------------------------------------------------
-
-
-@pytest.mark.guards("T-30")
-@pytest.mark.guards("T-36")
-@pytest.mark.guards("T-38")
-@pytest.mark.guards("T-64")
-async def test_a_deployment_keeps_no_card_number(tmp_path: Path) -> None:
-    folder = tmp_path / "deployment"
-    gateway = Gateway(tmp_path / "written", "--embedded", str(folder))
-    gateway.until_ready()
-    site = Site(gateway, folder, CardSearch(), [])
+async def everything_happens(site: Site) -> bytes:
+    """Do it all, look at what a running deployment shows, and give a dump of its database."""
     await ordinary_business(site)
     await careless_processor(site)
     await failing_processor(site)
@@ -326,7 +316,25 @@ async def test_a_deployment_keeps_no_card_number(tmp_path: Path) -> None:
     await dying_children(site)
     dumped = await dump(site)
     site.hits += site.search.within(dumped, "the dump")
-    status = gateway.stop()
+    return dumped
+
+
+# --- the tests ----------------------------------------------------------------------------
+
+
+@pytest.mark.guards("T-30")
+@pytest.mark.guards("T-36")
+@pytest.mark.guards("T-38")
+@pytest.mark.guards("T-64")
+async def test_a_deployment_keeps_no_card_number(tmp_path: Path) -> None:
+    folder = tmp_path / "deployment"
+    gateway = Gateway(tmp_path / "written", "--embedded", str(folder))
+    site = Site(gateway, folder, CardSearch(), [])
+    try:
+        gateway.until_ready()
+        dumped = await everything_happens(site)
+    finally:
+        status = gateway.stop()
     site.hits += site.search.in_folder(tmp_path)
     assert site.hits == []
     assert codes_in_the_clear(site, dumped) == []

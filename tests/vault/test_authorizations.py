@@ -495,6 +495,16 @@ async def test_what_was_called_unknown_and_is_unknown_is_on_record_already(
     assert len(await here.said(intent)) == 2
 
 
+async def test_what_comes_when_another_outcome_is_on_record_changes_nothing(
+    here: Process,
+) -> None:
+    intent = await here.attempts()
+    assert await here.record.settle(intent, NOT_SENT, None)
+    assert await here.record.settle(intent, APPROVED, None)
+    assert await here.state(intent) == "not_sent"
+    assert (here.seal(), here.spool.holds_any()) == (None, False)
+
+
 @pytest.mark.guards("T-61")
 @pytest.mark.parametrize("late", [False, True])
 async def test_an_answer_counts_although_an_earlier_send_was_settled_otherwise(

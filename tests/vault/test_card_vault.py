@@ -310,6 +310,16 @@ async def test_a_person_s_cards_are_erased_but_for_those_in_use(custody: Custody
     assert reasons == ["customer_erasure"] * 3
 
 
+async def test_a_person_s_cards_are_erased_once_by_whoever_is_quicker(custody: Custody) -> None:
+    for _ in range(4):
+        await custody.token(customer_reference="person-5")
+    erase = custody.vault.delete_of_customer
+    counts = await asyncio.gather(*(erase(custody.tenant, "person-5", ACTOR) for _ in range(3)))
+    assert sum(erased for erased, _ in counts) == 4
+    deleted = [one for one in await custody.entries() if isinstance(one, TokenDeleted)]
+    assert len({one.token for one in deleted}) == len(deleted) == 4
+
+
 # --- opening --------------------------------------------------------------------------------
 
 

@@ -231,11 +231,18 @@ async def test_another_release_s_migration_is_refused(
     assert await store.value("SELECT to_regclass('two')") is None
 
 
+@pytest.mark.parametrize(
+    "fails",
+    [
+        f"SELECT '{CANARY}'::int",
+        "ALTER TABLE migration ADD CHECK (number < 2)",  # not before it is written down
+    ],
+)
 async def test_a_migration_that_fails_leaves_nothing(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     (first,) = db._migrations()
-    broken = (2, "0002.sql", f"CREATE TABLE two (id int); SELECT '{CANARY}'::int")
+    broken = (2, "0002.sql", f"CREATE TABLE two (id int); {fails}")
     monkeypatch.setattr(db, "_migrations", lambda: [first, broken])
     with pytest.raises(StartRefused) as caught:
         await migrate(store.dsns.owner_dsn, runtime_role=RUNTIME)

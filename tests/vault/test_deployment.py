@@ -31,7 +31,7 @@ from vault.deployment import (
     state_folder_of_one,
 )
 from vault.embedded.bootstrap import EmbeddedParts
-from vault.errors import StartRefused, StoreUnavailable
+from vault.errors import KeysSealed, StartRefused, StoreUnavailable
 from vault.ledger.entry import GatewayStarted, LogOpened
 from vault.tokens import Env
 from vault.transit import KeyDescription, Transit
@@ -95,6 +95,19 @@ async def test_another_vault_s_key_of_the_same_name_is_refused(
     cluster.vault.keys["fingerprint"].versions[0] = bytes(32)
     with pytest.raises(StartRefused, match="another fingerprint key"):
         await recognized(store, transit)
+
+
+@pytest.mark.embedded
+async def test_a_vault_that_cannot_answer_is_not_taken_for_another(
+    store: Store, cluster: FakeCluster, transit: Transit
+) -> None:
+    pins = await recognized(store, transit)
+    keys = await check_keys(transit)
+    cluster.vault.sealed = True
+    with pytest.raises(KeysSealed):
+        await recognize(store.database, transit, keys, env="test", origin=ORIGIN, at=store.clock.at)
+    cluster.vault.sealed = False
+    assert await recognized(store, transit) == pins
 
 
 @pytest.mark.embedded
@@ -179,6 +192,27 @@ async def test_a_log_with_a_gap_at_its_end_is_refused(store: Store, by: int) -> 
     await check_log(store.database)
     await store.do("UPDATE head SET size = size + $1", by)
     with pytest.raises(StartRefused, match=f"says {5 + by} entries, the table has 5"):
+        await check_log(store.database)
+
+
+@pytest.mark.embedded
+@pytest.mark.guards("T-60")
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ("UPDATE head SET root = sha256('another')", "another root"),
+        ("UPDATE head SET peaks = sha256('another')", "another root"),
+        ("UPDATE head SET peaks = ''", "another root"),
+        ("ALTER TABLE head DISABLE TRIGGER no_drop; DELETE FROM head", "no head"),
+    ],
+)
+async def test_a_head_that_contradicts_itself_is_refused(
+    store: Store, change: str, word: str
+) -> None:
+    async with store.replica():
+        await check_log(store.database)
+    await store.do(change)
+    with pytest.raises(StartRefused, match=word):
         await check_log(store.database)
 
 

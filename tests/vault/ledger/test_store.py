@@ -374,6 +374,13 @@ async def test_an_author_canceled_at_the_moment_of_acknowledgment_is_gone_too(
         await store.until("SELECT EXISTS (SELECT 1 FROM entry WHERE id = $1)", *ids_of(follows))
 
 
+async def test_a_deadline_in_the_very_moment_of_acknowledgment_is_too_late() -> None:
+    waiting = writer._Waiting(statement(), asyncio.get_running_loop().create_future(), 0)
+    waiting.future.set_result([])
+    waiting.give_up()
+    assert await waiting.future == []
+
+
 async def test_without_a_follow_up_nothing_follows(store: Store) -> None:
     async with store.replica() as replica:
         (task,) = appending(replica.ledger, statement())

@@ -120,7 +120,7 @@ async def test_doubt_may_last(store: Store, relayed_replica: tuple[Replica, Rela
 
 
 @pytest.mark.guards("F-12")
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=18, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(["to server", "to client"]), st.floats(0, 1), st.integers(1, 4))
 async def test_wherever_the_connection_is_cut_acknowledged_means_present(
     store: Store, way: str, where: float, number: int
