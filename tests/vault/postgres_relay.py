@@ -8,7 +8,7 @@ made of what it got is in the database.
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -47,7 +47,7 @@ class Relay:
     cut_before: bytes = b""  # a statement that is not to reach the server, once
     silent: bool = False
     refusing: bool = False
-    refuses_then: bool = False  # after the next COMMIT of the plan
+    then: Callable[[], None] = lambda: None  # when all of that has been done
     passed: dict[str, int] = field(default_factory=dict)
     connections: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -56,6 +56,18 @@ class Relay:
     def count(self) -> None:
         """Count passing bytes from here on."""
         self.passed = {"to server": 0, "to client": 0}
+
+    def refuse(self) -> None:
+        """Let nobody in any more."""
+        self.refusing = True
+
+    def hush(self) -> None:
+        """Pass nothing on any more, and end nothing."""
+        self.silent = True
+
+    def _did_what_it_should(self) -> None:
+        if not self.at_commit and not self.cut_before:
+            self.then()
 
     def cut_all(self) -> None:
         for writer in self._writers:
@@ -91,7 +103,7 @@ class Relay:
         while data := await reader.read(_CHUNK_BYTES):
             if _COMMIT in data and self.at_commit:
                 plan = self.at_commit.pop(0)
-                self.refusing = self.refusing or self.refuses_then
+                self._did_what_it_should()
                 if plan.reaches_server:
                     swallow.set()  # whatever the server says from here on
                     if plan.cuts:
@@ -103,7 +115,7 @@ class Relay:
                 continue
             if self.cut_before and self.cut_before in data:
                 self.cut_before = b""
-                self.refusing = self.refusing or self.refuses_then
+                self._did_what_it_should()
                 return
             if not self._pass(data, ends[1], "to server"):
                 return

@@ -1,6 +1,7 @@
 """A prepared database for one test, the ledgers that write to it, and what is in it afterwards."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from vault.db import Database, Record, migrate
 from vault.deployment import Boot, put_start_on_record
 from vault.embedded.bootstrap import EmbeddedParts
 from vault.embedded.layout import RUNTIME
+from vault.embedded.postgres import DATABASE
 from vault.ledger.check import LogCheck, Report
 from vault.ledger.entry import Entry, decode
 from vault.ledger.reading import read_entries, read_head
@@ -136,7 +138,7 @@ class Store:
 
     async def until(self, question: str, *values: object) -> None:
         """Wait until the answer is true."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await self.value(question, *values):  # noqa: ASYNC110 - nobody tells us
                 await asyncio.sleep(0.005)
 
@@ -177,17 +179,14 @@ async def migrated(dsns: databases.Database) -> databases.Database:
 
 async def shared_database(parts: EmbeddedParts) -> databases.Database:
     """Make a database that more than one test uses; it goes with the deployment."""
-    async with databases.fresh_database(parts) as dsns:
-        await migrated(dsns)
-        copy = f"{dsns.name}_shared"
-        owner = await asyncpg.connect(parts.owner_dsn)
-        await owner.execute(f"CREATE DATABASE {copy} TEMPLATE {dsns.name}")
-        await owner.close()
-        return databases.Database(
-            copy,
-            dsns.owner_dsn.replace(f"/{dsns.name}?", f"/{copy}?"),
-            dsns.runtime_dsn.replace(f"/{dsns.name}?", f"/{copy}?"),
-        )
+    name = f"{DATABASE}_{secrets.token_hex(6)}"
+    owner = await asyncpg.connect(parts.owner_dsn)
+    await owner.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    await owner.close()
+    dsns = (
+        dsn.replace(f"/{DATABASE}?", f"/{name}?") for dsn in (parts.owner_dsn, parts.runtime_dsn)
+    )
+    return await migrated(databases.Database(name, *dsns))
 
 
 @asynccontextmanager
@@ -217,6 +216,6 @@ async def settled() -> None:
 
 async def until(what: Callable[[], object]) -> None:
     """Wait until it is true: nobody tells."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not what():  # noqa: ASYNC110 - as said
             await asyncio.sleep(0.005)

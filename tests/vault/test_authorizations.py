@@ -592,7 +592,7 @@ async def test_an_outcome_in_doubt_is_drained_once(
     here, relay = behind
     cards = await here.card(cvc=True, single_use=True)
     intent = await here.attempts(*cards)
-    relay.at_commit, relay.refuses_then = [plan], True
+    relay.at_commit, relay.then = [plan], relay.refuse
     assert not await here.record.settle(intent, APPROVED, ANSWER)
     assert here.spool.holds_any()
     relay.refusing = False

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.vault.rows import Sender, create, new_cvc, new_tenant
 from tests.vault.stores import Replica, Store
-from vault import claim_table
+from vault import claim_table, db
 from vault.authorization import (
     Claim,
     Claimed,
@@ -27,6 +27,7 @@ from vault.authorization import (
     Unsettled,
 )
 from vault.claim_table import KEPT, LEASE, ClaimHold, ClaimRequest, ClaimTable
+from vault.db import Database
 from vault.errors import StoreUnavailable
 from vault.intent_table import ClaimLost, OpenIntent
 from vault.ledger.unit import Placed
@@ -395,9 +396,14 @@ async def test_a_batch_with_the_same_key_twice_and_with_others(merchant: Merchan
 
 
 @pytest.mark.guards("F-11")
-async def test_a_repeat_that_fails_leaves_its_neighbors_their_claims(merchant: Merchant) -> None:
+async def test_a_repeat_that_fails_leaves_its_neighbors_their_claims(
+    merchant: Merchant, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A claim that was made and not told would keep its merchant waiting for its lease."""
     await merchant.must_claim()
+    monkeypatch.setitem(db.SETTINGS, "lock_timeout", "50ms")
+    database = await Database.open(merchant.store.dsns.runtime_dsn)
+    merchant.table = ClaimTable(database)
     other = merchant.request(key_digest=secrets.token_bytes(32))
     async with merchant.store.session() as holder, holder.transaction():
         await holder.execute(
@@ -408,6 +414,7 @@ async def test_a_repeat_that_fails_leaves_its_neighbors_their_claims(merchant: M
         )
     assert isinstance(one, StoreUnavailable)
     assert isinstance(two, Claimed)
+    await database.close()
 
 
 # --- given back and swept -------------------------------------------------------------------

@@ -45,6 +45,12 @@ async def behind_relay(store: Store) -> AsyncIterator[tuple[Replica, Relay]]:
             await database.close()
 
 
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the pace is another: what is tried again, and how often, is as it is."""
+    monkeypatch.setattr(writer, "RETRY_SECONDS", 0.02)
+
+
 @pytest.fixture
 async def relayed_replica(store: Store) -> AsyncIterator[tuple[Replica, Relay]]:
     async with behind_relay(store) as parts:
@@ -125,28 +131,21 @@ async def test_doubt_may_last(store: Store, relayed_replica: tuple[Replica, Rela
 async def test_wherever_the_connection_is_cut_acknowledged_means_present(
     store: Store, way: str, where: float, number: int
 ) -> None:
-    pace = writer.RETRY_SECONDS
-    writer.RETRY_SECONDS = 0.005  # type: ignore[misc]
-    try:
-        async with behind_relay(store) as (replica, relay):
-            await asyncio.gather(*appending(replica.ledger, *new_tokens(number)))
-            relay.count()
-            await asyncio.gather(*appending(replica.ledger, *new_tokens(number)))
-            units = new_tokens(number)
-            relay.cut_after[way] = int(where * relay.passed[way])
-            outcomes = await asyncio.gather(
-                *appending(replica.ledger, *units), return_exceptions=True
-            )
-            for outcome in outcomes:
-                assert isinstance(outcome, list | StoreUnavailable)
-            relay.cut_after.clear()
-            await stays_well(store, replica)
-            every = await store.rows("SELECT id FROM token")
-            made = {row["id"] for row in every}
-            for unit, outcome in zip(units, outcomes, strict=True):
-                assert (unit.row.id in made) is isinstance(outcome, list)
-    finally:
-        writer.RETRY_SECONDS = pace  # type: ignore[misc]
+    async with behind_relay(store) as (replica, relay):
+        await asyncio.gather(*appending(replica.ledger, *new_tokens(number)))
+        relay.count()
+        await asyncio.gather(*appending(replica.ledger, *new_tokens(number)))
+        units = new_tokens(number)
+        relay.cut_after[way] = int(where * relay.passed[way])
+        outcomes = await asyncio.gather(*appending(replica.ledger, *units), return_exceptions=True)
+        for outcome in outcomes:
+            assert isinstance(outcome, list | StoreUnavailable)
+        relay.cut_after.clear()
+        await stays_well(store, replica)
+        every = await store.rows("SELECT id FROM token")
+        made = {row["id"] for row in every}
+        for unit, outcome in zip(units, outcomes, strict=True):
+            assert (unit.row.id in made) is isinstance(outcome, list)
 
 
 @pytest.mark.guards("F-12")
@@ -157,7 +156,7 @@ async def test_others_may_append_meanwhile(
     replica, relay = relayed_replica
     async with store.replica() as other:
         units = new_tokens(3)
-        relay.at_commit, relay.refuses_then = [plan], True
+        relay.at_commit, relay.then = [plan], relay.refuse
         tasks = appending(replica.ledger, *units)
         await until(lambda: not relay.at_commit)
         for _ in range(5):
@@ -175,7 +174,7 @@ async def test_an_author_who_gave_up_meanwhile(
 ) -> None:
     replica, relay = relayed_replica
     follows = statement()
-    relay.at_commit, relay.refuses_then = [plan], True
+    relay.at_commit, relay.then = [plan], relay.refuse
     (task,) = appending(replica.ledger, odd(follows=follows), seconds=0.1)
     with pytest.raises(LedgerUnavailable):
         await task
@@ -203,7 +202,7 @@ async def test_what_is_owed_to_the_ledger_waits_until_it_can_be_appended(
         with pytest.raises(LedgerUnavailable):
             await task
         relay.cut_before = b"BEGIN\x00"  # of what is owed
-        relay.refuses_then = True
+        relay.then = relay.refuse
         await other.execute("SELECT pg_advisory_unlock(1)")
         await until(lambda: not relay.cut_before)
     with pytest.raises(StoreUnavailable):
@@ -418,20 +417,31 @@ async def test_a_database_that_falls_silent_is_left_in_time(
     monkeypatch.setattr(db, "CONNECT_SECONDS", 0.3)
     monkeypatch.setattr(writer, "COMMIT_SECONDS", 0.3)
     replica, relay = relayed_replica
-    if when != "before":
-        relay.at_commit = [AtCommit.LOST, AtCommit.SWALLOWED][: 1 + (when == "at the look")]
-    else:
-        relay.silent = True
-    started = asyncio.get_running_loop().time()
+    relay.then = relay.hush
+    match when:
+        case "before":
+            relay.hush()
+        case "in doubt":
+            relay.at_commit = [AtCommit.LOST]
+        case _:
+            relay.at_commit = [AtCommit.LOST, AtCommit.SWALLOWED]
     (task,) = appending(replica.ledger, statement(), seconds=0.2)
     with pytest.raises(LedgerUnavailable):
         await task
-    relay.silent = True
-    await asyncio.sleep(0.4)
+    await until(lambda: relay.silent)
     relay.silent = False  # for what comes: what was lost is lost
-    await replica.ledger.append(statement(), seconds=5)
-    assert asyncio.get_running_loop().time() - started < 5
+    async with asyncio.timeout(10):
+        while not await appends(replica):
+            pass
     await stays_well(store, replica)
+
+
+async def appends(replica: Replica) -> bool:
+    try:
+        await replica.ledger.append(statement(), seconds=1)
+    except (LedgerUnavailable, StoreUnavailable):
+        return False
+    return True
 
 
 @pytest.mark.guards("F-12")

@@ -20,6 +20,12 @@ from vault.ledger.unit import Line, Placed, Unit
 
 pytestmark = pytest.mark.embedded
 
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vault.ledger.store.RETRY_SECONDS", 0.02)
+
+
 Tamper = Callable[[Store], Awaitable[None]]
 
 
@@ -221,14 +227,14 @@ async def test_a_head_that_has_moved_is_not_overwritten(store: Store) -> None:
 
 async def test_half_of_a_batch_is_impossible(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vault.ledger.store.APPEND_SECONDS", 0.1)  # how long the end may take
-    monkeypatch.setattr("vault.ledger.store.COMMIT_SECONDS", 1)
+    monkeypatch.setattr("vault.ledger.store.COMMIT_SECONDS", 0.4)
     async with behind_relay(store) as (first, relay):
         await first.ledger.close()  # what is under test has seen nothing acknowledged
         database = first.ledger._database
         async with store.replica(database=database, start=False) as replica:
             relay.at_commit = [AtCommit.ANSWER_LOST]
-            relay.refuses_then = True
-            (task,) = appending(replica.ledger, statement(lines=2), seconds=1.5)
+            relay.then = relay.refuse
+            (task,) = appending(replica.ledger, statement(lines=2), seconds=0.8)
             await until(lambda: not relay.at_commit)
             await store.until("SELECT count(*) = 4 FROM entry")
             await rewind(store, 3)
