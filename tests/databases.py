@@ -1,5 +1,6 @@
 """A new, empty database for one test, in the deployment that all tests share."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,9 @@ import asyncpg
 from vault.embedded.bootstrap import EmbeddedParts
 from vault.embedded.layout import RUNTIME
 from vault.embedded.postgres import DATABASE
+
+DROP_TRIES = 50
+DROP_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,5 +42,18 @@ async def fresh_database(parts: EmbeddedParts) -> AsyncIterator[Database]:
             ),
         )
     finally:
-        await owner.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await _drop(owner, name)
         await owner.close()
+
+
+async def _drop(owner: "asyncpg.Connection[asyncpg.Record]", name: str) -> None:
+    """Drop a database; an autovacuum worker in it is nobody's to end, and gone in a moment."""
+    for tries_left in reversed(range(DROP_TRIES)):
+        try:
+            await owner.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        except asyncpg.InsufficientPrivilegeError:
+            if not tries_left:
+                raise
+            await asyncio.sleep(DROP_PAUSE_SECONDS)
+        else:
+            return
