@@ -18,7 +18,7 @@ from typing import Final, Literal, assert_never
 
 from gateway import strays
 from gateway.codecs import form, json
-from gateway.codecs.splice import Document, Field, Replacement, Shape, splice
+from gateway.codecs.splice import Document, Field, Format, Replacement, Shape, splice
 from gateway.errors import Malformed
 from gateway.preset import FORM, JSON, CardFields, Operation, Preset
 from gateway.scan import count_card_like
@@ -241,7 +241,7 @@ def _value(part: Part, card: OpenedCard) -> str:
 
 def _document(operation: Operation, call: Call) -> Document | OrderRefused:
     if not call.body:
-        return Document.of((), ())
+        return Document.of(Format.FORM, ())
     if _media_type(call) != operation.content_type:
         return OrderRefused(Refusal.UNSUPPORTED, "content-type")
     try:

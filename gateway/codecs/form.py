@@ -8,7 +8,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from gateway.codecs.splice import Document, Field
+from gateway.codecs.splice import Document, Field, Format
 from gateway.errors import Malformed
 
 FIELDS_MAX: Final = 1000
@@ -36,7 +36,7 @@ def read(body: bytes) -> Document:
         if piece:
             fields.append(_field(piece, start))
         start += len(piece) + 1
-    return Document.of(fields, (field.name for field in fields))
+    return Document.of(Format.FORM, fields, (field.name for field in fields))
 
 
 def _field(piece: bytes, start: int) -> Field:

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.codecs.splice import BOM, Document, Field, Shape
+from gateway.codecs.splice import BOM, Document, Field, Format, Shape
 from gateway.errors import Malformed
 
 DEPTH_MAX: Final = 64
@@ -32,7 +32,7 @@ def read(body: bytes) -> Document:
     """Return every key and every value that is no container, in the order of their places."""
     scanner = _Scanner(body)
     scanner.read()
-    return Document.of(scanner.fields, scanner.keys)
+    return Document.of(Format.JSON, scanner.fields, scanner.keys, roots=scanner.roots)
 
 
 def is_path(path: str) -> bool:
@@ -59,6 +59,7 @@ class _Scanner:
     def __init__(self, body: bytes) -> None:
         self.fields: list[Field] = []
         self.keys: list[str] = []
+        self.roots: list[str] = []
         self._body = body
         self._at = len(BOM) if body.startswith(BOM) else 0
 
@@ -92,6 +93,8 @@ class _Scanner:
             self._skip_space()
             key = _below(name, self._string(name, Shape.KEY))
             self.keys.append(key)
+            if depth == 0:
+                self.roots.append(key)
             if not self._took(b":"):
                 raise Malformed("json")
             self._value(key, depth + 1)

@@ -8,10 +8,22 @@ What never lives here: the rules of one format, and anything that re-serializes 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Final, Self
 
 BOM: Final = b"\xef\xbb\xbf"
+
+
+class Format(StrEnum):
+    """How a body is written."""
+
+    FORM = "form"
+    JSON = "json"
+    JSON_LINES = "json_lines"
+    XML = "xml"
+    MULTIPART = "multipart"
+    GRAPHQL = "graphql"  # JSON around it
+    CSV = "csv"
 
 
 class Shape(Enum):
@@ -21,6 +33,7 @@ class Shape(Enum):
     NUMBER = "number"
     WORD = "word"  # true, false, null
     KEY = "key"  # the name of a member, where a format has names apart from values
+    ATTRIBUTE = "attribute"  # of an XML element: text, in quotes
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -40,17 +53,30 @@ class Field:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Document:
-    """A body's values in the order of their places, and the names that were given twice."""
+    """A body's values in the order of their places, and the names that were given twice.
 
+    `roots` is what a body says that it is, where one URL serves many operations: the root element
+    of XML, the keys of a JSON object, the fields that a GraphQL mutation asks for.
+    """
+
+    format: Format
     fields: tuple[Field, ...]
     repeated: frozenset[str]
+    roots: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, fields: Iterable[Field], names: Iterable[str]) -> Self:
+    def of(
+        cls,
+        format_: Format,
+        fields: Iterable[Field],
+        names: Iterable[str] = (),
+        *,
+        roots: Iterable[str] = (),
+    ) -> Self:
         """Take the fields of one body; `names` is every name in it, as often as it stands there."""
         counts = Counter(names)
         repeated = frozenset(name for name, count in counts.items() if count > 1)
-        return cls(tuple(fields), repeated)
+        return cls(format_, tuple(fields), repeated, tuple(roots))
 
     def repeats(self, name: str) -> bool:
         """Whether `name`, or what it stands in, was given twice: two readers could differ."""

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.codecs.splice import Document, Field, Replacement, splice
+from gateway.codecs.splice import Document, Field, Format, Replacement, splice
 
 
 def test_every_other_byte_stays() -> None:
@@ -44,7 +44,7 @@ def test_putting_the_same_bytes_in_place_changes_nothing(
 
 
 def test_a_name_is_repeated_by_itself_and_by_what_it_stands_in() -> None:
-    document = Document.of((), ["a", "b.c", "b.c", "d", "d", "e[0]"])
+    document = Document.of(Format.JSON, (), ["a", "b.c", "b.c", "d", "d", "e[0]"])
     assert document.repeats("b.c")
     assert document.repeats("b.c.number")
     assert document.repeats("d[0]")
@@ -56,5 +56,5 @@ def test_a_name_is_repeated_by_itself_and_by_what_it_stands_in() -> None:
 def test_a_field_prints_nothing_of_what_it_holds() -> None:
     field = Field("name", "secret text", 0, 11)
     assert "secret" not in repr(field)
-    assert "secret" not in repr(Document.of([field], ["secret"]))
+    assert "secret" not in repr(Document.of(Format.FORM, [field], ["secret"]))
     assert "secret" not in repr(Replacement(0, 1, b"secret"))
