@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, Self
 
+import msgspec
+
 BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -36,8 +38,7 @@ class Shape(Enum):
     ATTRIBUTE = "attribute"  # of an XML element: text, in quotes
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Field:
+class Field(msgspec.Struct, frozen=True, gc=False):  # a body has thousands
     """One value of a body: its decoded name and text, and where its bytes stand.
 
     `text` is None where the bytes do not decode; only a declared field has to.
@@ -49,6 +50,9 @@ class Field:
     start: int
     end: int
     shape: Shape = Shape.TEXT
+
+    def __repr__(self) -> str:
+        return "Field"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -167,32 +167,3 @@ def test_any_bytes_are_read_or_refused_as_the_standard_library_does(body: bytes)
     except Malformed:
         return
     standard.loads(body.removeprefix(BOM).decode("utf-8", "replace"), strict=True)
-
-
-@pytest.mark.parametrize(
-    ("path", "found"),
-    [
-        ("a", [{"b": [1, {"c": None}]}]),
-        ("a.b[0]", [1]),
-        ("a.b[1].c", [None]),
-        ("a.b[2]", []),
-        ("a.x", []),
-        ("a[0]", []),
-        ("a.b.c", []),
-        ("s[0]", []),
-        ("x", []),
-    ],
-)
-def test_a_path_leads_to_one_value_or_nowhere(path: str, found: list[object]) -> None:
-    document = {"a": {"b": [1, {"c": None}]}, "s": "text"}
-    assert list(json.values_at(document, path)) == found
-
-
-@pytest.mark.parametrize("path", ["a", "a.b", "a.b[0].c_d-e", "a[0][1]"])
-def test_paths_that_can_be_followed(path: str) -> None:
-    assert json.is_path(path)
-
-
-@pytest.mark.parametrize("path", ["", "a.", ".a", "[0]", "a[x]", "a[]", "a b", "$.a", "a[-1]"])
-def test_paths_that_cannot(path: str) -> None:
-    assert not json.is_path(path)
