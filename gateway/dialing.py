@@ -1,7 +1,7 @@
-"""How upstream gets a connection: a name, checked addresses, TLS, and a wire that is kept honest.
+"""How upstream gets a connection: a name, checked addresses, and a wire that is kept honest.
 
-What lives here: everything below one HTTP exchange. What never may: requests, replies, retries,
-a certificate that is not verified, and an address that `gateway.addresses` has not passed.
+What lives here: everything below one HTTP exchange, but TLS itself. What never may: requests,
+replies, retries, and an address that `gateway.addresses` has not passed.
 
 Two checks look at addresses, and each holds alone: the resolver refuses a name if *any* of its
 answers is forbidden, and the socket factory looks again at what is dialed in fact (aiohttp asks no
@@ -13,7 +13,6 @@ import functools
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -22,9 +21,10 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import RawResponseMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
+from aiohttp.tracing import Trace
 
-from gateway.addresses import AddressAllow, forbidden, own_addresses
-from vault.errors import StartRefused
+from gateway.addresses import AddressAllow, Host, forbidden, own_addresses
+from gateway.upstream_proxy import Tunnel, open_tunnel
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -36,7 +36,6 @@ KEEPALIVE_SECONDS: Final = 15.0  # below any processor's own, so that we close f
 HAPPY_EYEBALLS_SECONDS: Final = 0.25  # RFC 8305 8
 INTERIM_REPLIES_MAX: Final = 10  # 1xx: nobody sends more in earnest
 SWITCHING_PROTOCOLS: Final = 101  # is final (RFC 9110 15.2.2), and never asked for
-CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; all of 1.3's are AEAD
 
 
 class AddressDenied(OSError):
@@ -125,42 +124,6 @@ def _first_two(addresses: Sequence[str]) -> tuple[str, ...]:
     return (first, *rest[:1])
 
 
-def tls_context(
-    *,
-    ca_file: Path | None,
-    crl_file: Path | None,
-    client_certificate: tuple[Path, Path] | None,
-) -> ssl.SSLContext:
-    """Build the only kind of context there is: verified by chain, name and date, TLS 1.2 or newer.
-
-    `ca_file` replaces the system's authorities; `crl_file` refuses what is on it, and everything
-    once it is out of date; `client_certificate` is a chain and its key.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks names and demands certificates
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    context.set_alpn_protocols(["http/1.1"])
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    try:
-        if ca_file is None:
-            context.load_default_certs()
-        else:
-            context.load_verify_locations(ca_file)
-        if crl_file is not None:
-            context.load_verify_locations(crl_file)
-            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-        if client_certificate is not None:
-            chain, key = client_certificate
-            context.load_cert_chain(chain, key, password="")  # refused, never prompted for
-    except OSError:  # ssl's errors are OSErrors
-        refused = True
-    else:
-        refused = False
-    if refused:
-        raise StartRefused("an upstream's ca_file, crl_file or client certificate cannot be loaded")
-    return context
-
-
 class _Wire(ResponseHandler):
     """One connection that takes one reply a request, and hangs up on what it did not ask for.
 
@@ -170,6 +133,11 @@ class _Wire(ResponseHandler):
 
     _asked = False
     _interim_replies = 0
+    _bytes_left = 0
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, reply_wire_bytes_max: int) -> None:
+        super().__init__(loop)
+        self._reply_wire_bytes_max = reply_wire_bytes_max
 
     def close(self) -> None:
         """Hang up at once: a polite goodbye waits half a minute for a peer who does not answer."""
@@ -180,10 +148,15 @@ class _Wire(ResponseHandler):
         super().set_response_params(**params)  # type: ignore[arg-type]  # its own, as given
         self._asked = True
         self._interim_replies = 0
+        self._bytes_left = self._reply_wire_bytes_max
 
     def data_received(self, data: bytes) -> None:
         if data and not self._asked and (self._payload is None or self._payload.is_eof()):
             self.abort()
+            return
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:  # the parser skips blank lines and the like without end
+            self._refuse("too many bytes for one reply")
             return
         super().data_received(data)
         broken, payload = self.exception(), self._payload
@@ -202,15 +175,22 @@ class _Wire(ResponseHandler):
         else:
             self._interim_replies += 1
             if self._interim_replies > INTERIM_REPLIES_MAX:
-                self._asked = False
-                self.abort()
-                self.set_exception(HttpProcessingError(message="too many interim replies"))
+                self._refuse("too many interim replies")
+
+    def _refuse(self, message: str) -> None:
+        """Hang up, and let the reader of the reply know why."""
+        self._asked = False
+        payload, broken = self._payload, HttpProcessingError(message=message)
+        self.abort()
+        self.set_exception(broken)
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(broken)
 
 
 class CheckedConnector(aiohttp.TCPConnector):
     """Connections to one host whose addresses are looked at again when they are dialed."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of one wiring
         self,
         resolver: AbstractResolver,
         context: ssl.SSLContext,
@@ -218,14 +198,22 @@ class CheckedConnector(aiohttp.TCPConnector):
         *,
         limit: int,
         reuse: bool,
+        reply_wire_bytes_max: int,
         dialed: Callable[[], None],
+        tunnel: Tunnel | None = None,
     ) -> None:
-        """`dialed` is called in the sender's context when TCP is there and TLS is not yet."""
+        """`dialed` is called in the sender's context when TCP is there and TLS is not yet.
+
+        With a `tunnel`, the resolver and the addresses are its proxy's.
+        """
 
         def wire() -> ResponseHandler:
             dialed()
-            return _Wire(self._loop)
+            return _Wire(self._loop, reply_wire_bytes_max)
 
+        self._tunnel = tunnel
+        self._context = context
+        self._checked_socket = functools.partial(_checked_socket, allow)
         super().__init__(
             resolver=resolver,
             use_dns_cache=False,  # the resolver's own can tell stale from forbidden
@@ -235,9 +223,35 @@ class CheckedConnector(aiohttp.TCPConnector):
             force_close=not reuse,
             keepalive_timeout=KEEPALIVE_SECONDS if reuse else None,
             happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS,
-            socket_factory=functools.partial(_checked_socket, allow),
+            socket_factory=self._checked_socket,
         )
         self._factory = functools.partial(wire)
+
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own
+    ) -> ResponseHandler:
+        """Dial, through the route's proxy where there is one: aiohttp itself knows of none."""
+        tunnel = self._tunnel
+        if tunnel is None:
+            return await super()._create_connection(req, traces, timeout)
+        infos = await self._addresses_of(tunnel.proxy, traces)
+        assert timeout.sock_connect is not None, "a route bounds its connecting"
+        sock = await open_tunnel(tunnel, infos, self._checked_socket, timeout.sock_connect)
+        _, wire = await self._loop.create_connection(
+            self._factory, ssl=self._context, sock=sock, server_hostname=tunnel.target.name
+        )
+        return wire
+
+    async def _addresses_of(self, proxy: Host, traces: list[Trace]) -> list[aiohttp.AddrInfoType]:
+        for trace in traces:
+            await trace.send_dns_resolvehost_start(proxy.name)
+        found = await self._resolver.resolve(proxy.name, proxy.port)
+        for trace in traces:
+            await trace.send_dns_resolvehost_end(proxy.name)
+        return self._convert_hosts_to_addr_infos(found)
 
 
 def _checked_socket(allow: AddressAllow, info: aiohttp.AddrInfoType) -> socket.socket:

@@ -56,6 +56,17 @@ class NotAuthenticated(GatewayError):
     code = "not_authenticated"
 
 
+class SignatureRefused(NotAuthenticated):
+    """The call's signature does not prove who sent it, or not that it came unchanged."""
+
+    code = "signature_refused"
+
+    def __init__(self, reason: str = "signature_mismatch") -> None:
+        """`reason` is one of `gateway.resign.Reason`."""
+        super().__init__()
+        self.reason = reason
+
+
 class NotPermitted(GatewayError):
     """The key is valid but may not do this."""
 
@@ -162,6 +173,18 @@ class CredentialsMissing(GatewayError):
 
     code = "credentials_missing"
     state: State | None = State.NOT_SENT
+
+
+class UpstreamUnavailable(GatewayError):
+    """The processor has failed several times in a row: it is left alone for a moment."""
+
+    code = "upstream_unavailable"
+    retryable = True
+    state: State | None = State.NOT_SENT
+
+    def __init__(self, retry_after_seconds: int = 1) -> None:
+        super().__init__()
+        self.retry_after_seconds = retry_after_seconds
 
 
 class UpstreamFailed(GatewayError):

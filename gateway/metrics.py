@@ -20,6 +20,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from gateway.breaker import Circuit
 from gateway.exchange import Failure, Phase
 from gateway.problems import CLIENT_CLOSED, PROBLEMS, Fault
 from vault.authorization import Kind, Result, State
@@ -161,6 +162,10 @@ HISTOGRAMS: Final[Mapping[str, tuple[str, tuple[float, ...], tuple[Label, ...]]]
 GAUGES: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
     "authorizations_unknown": ("Calls that are unknown and not resolved", (ROUTE,)),
     "authorizations_unknown_oldest_seconds": ("Age of the oldest of them", (ROUTE,)),
+    "circuit_state": (
+        "1 for the state that a route's circuit is in",
+        (ROUTE, _label("state", *Circuit)),
+    ),
     "authorizations_open": ("Intents without an outcome", ()),
     "authorizations_open_oldest_seconds": ("Age of the oldest of them", ()),
     "vault_sealed": ("1 while HashiCorp Vault is sealed", ()),
@@ -287,6 +292,12 @@ class Metrics:
 
     def egress_denied(self, reason: str) -> None:
         self._count("egress_denied_total", reason)
+
+    def circuit_changed(self, route: str, circuit: Circuit) -> None:
+        """Say which of its states the circuit of a route is in."""
+        gauge, (routes, states) = self._gauge("circuit_state")
+        for each in Circuit:
+            gauge.labels(routes.closed(route), states.closed(each)).set(each is circuit)
 
     def unknown_open(self, by_route: Mapping[str, tuple[int, float]]) -> None:
         """Set count and age of the oldest for all routes: one that is not named has none."""

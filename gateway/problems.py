@@ -59,6 +59,7 @@ PROBLEMS: Final[Mapping[type[Exception], Row]] = {
     edge.VersionRefused: Row(505, "Only HTTP/1.1 is supported"),
     edge.ExpectationRefused: Row(417, "Expect is not supported: send the body at once"),
     edge.NotAuthenticated: Row(401, "A valid API key is required"),
+    edge.SignatureRefused: Row(401, "The call's signature is not accepted"),
     edge.NotPermitted: Row(403, "The API key may not do this"),
     edge.NotFound: Row(404, "Not found"),
     edge.MethodNotAllowed: Row(405, "Method not allowed"),
@@ -74,6 +75,7 @@ PROBLEMS: Final[Mapping[type[Exception], Row]] = {
     edge.RateLimited: Row(429, "Too many requests"),
     # the way out
     edge.CredentialsMissing: Row(503, "The processor's credentials are not set", _OURS),
+    edge.UpstreamUnavailable: Row(503, "The processor is left alone for a moment", _PROCESSOR),
     edge.UpstreamFailed: Row(502, "The processor could not be used", _PROCESSOR),
     edge.UpstreamUnreachable: Row(502, "The processor cannot be reached", _PROCESSOR),
     edge.UpstreamConnectTimeout: Row(504, "The processor took no connection", _PROCESSOR),
@@ -179,6 +181,8 @@ def retry_after(error: Exception, *, draw: float) -> int | None:
     """Whole seconds to wait: on 429, on 503, and on a 409 that will pass by itself."""
     if isinstance(error, edge.RateLimited):
         return max(1, error.retry_after_seconds)
+    if isinstance(error, edge.UpstreamUnavailable):  # all who wait for it should not come at once
+        return max(1, error.retry_after_seconds) + int(draw * RETRY_AFTER_SECONDS[1])
     described = describe(error)
     row = described.row
     if row.status == 503 or (row.status == 409 and described.retryable):  # noqa: PLR2004 - statuses

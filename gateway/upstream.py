@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -26,14 +26,13 @@ from aiohttp.client_middlewares import ClientHandlerType
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from gateway.addresses import NOTHING_PRIVATE, AddressAllow
+from gateway.addresses import NOTHING_PRIVATE, AddressAllow, Host
 from gateway.dialing import (
     AddressDenied,
     CheckedConnector,
     CheckedResolver,
     Lookup,
     system_lookup,
-    tls_context,
 )
 from gateway.exchange import (
     MAYBE_SENT,
@@ -48,10 +47,14 @@ from gateway.exchange import (
     reply_headers,
     request_headers,
 )
+from gateway.upstream_proxy import Tunnel
+from gateway.upstream_tls import CrlCheck, tls_context
 
 CONNECT_SECONDS: Final = 3.0
 CONCURRENCY: Final = 64
 REPLY_BYTES_MAX: Final = 1_048_576
+WIRE_BYTES_MIN: Final = 262_144  # for one reply with its head, also if it has no body
+WIRE_FACTOR: Final = 8  # chunks of one byte, the smallest, are six times what they hold
 REPLY_LINE_BYTES_MAX: Final = 8_190  # a status line, a header's name, its value
 REPLY_HEADERS_MAX: Final = 100
 
@@ -60,7 +63,7 @@ _BEHIND_THE_LINE: Final = frozenset({Phase.SENT, Phase.REPLY})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamRoute:
-    """One host and one client certificate, if any: pools of connections are never shared."""
+    """One host, and how it is reached and known: pools of connections are never shared."""
 
     name: str  # for metrics
     host: str  # host and port are as gateway.addresses.checked_host returns them
@@ -69,8 +72,12 @@ class UpstreamRoute:
     connect_seconds: float = CONNECT_SECONDS  # waiting for a free connection is bounded so, too
     address_allow: AddressAllow = NOTHING_PRIVATE
     ca_file: Path | None = None  # instead of the system's authorities
-    crl_file: Path | None = None
+    crl_file: Path | None = None  # with it, what it does not vouch for is refused
+    crl_check: CrlCheck = "leaf"
+    spki_pins: tuple[bytes, ...] = ()  # SHA-256 each; any key of the verified chain may match
     client_certificate: tuple[Path, Path] | None = None  # the chain and its key
+    egress_proxy: Host | None = None  # at an address of the same table as any other
+    egress_proxy_login: str | None = field(default=None, repr=False)  # user:password
     concurrency: int = CONCURRENCY
     reply_bytes_max: int = REPLY_BYTES_MAX
 
@@ -277,12 +284,21 @@ def _url(route: UpstreamRoute, path: str, query: str) -> URL:
     )
 
 
-def context_of(route: UpstreamRoute) -> ssl.SSLContext:
-    """Build a route's TLS context, which reads its files. Raises StartRefused."""
+def context_of(
+    route: UpstreamRoute, *, client_certificate_pem: tuple[str, str] | None = None
+) -> ssl.SSLContext:
+    """Build a route's TLS context, which reads its files.
+
+    `client_certificate_pem` is a tenant's own chain and key: then the context is that tenant's.
+    Raises StartRefused; ClientCertificateRefused for that pair.
+    """
     return tls_context(
         ca_file=route.ca_file,
         crl_file=route.crl_file,
+        crl_check=route.crl_check,
+        spki_pins=route.spki_pins,
         client_certificate=route.client_certificate,
+        client_certificate_pem=client_certificate_pem,
     )
 
 
@@ -290,7 +306,12 @@ def _sessions(
     route: UpstreamRoute, context: ssl.SSLContext, lookup: Lookup, clock: Callable[[], float]
 ) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:  # noqa: TID251 - this module dials out
     """Open a session whose connections are used again, and one whose are not."""
-    resolver = CheckedResolver(route.host, route.address_allow, lookup=lookup, clock=clock)
+    tunnel = None
+    if route.egress_proxy is not None:
+        target = Host(route.host, route.port)
+        tunnel = Tunnel(route.egress_proxy, target, route.egress_proxy_login)
+    host = route.host if tunnel is None else tunnel.proxy.name
+    resolver = CheckedResolver(host, route.address_allow, lookup=lookup, clock=clock)
 
     def session(*, reuse: bool) -> aiohttp.ClientSession:  # noqa: TID251
         return aiohttp.ClientSession(  # noqa: TID251
@@ -300,7 +321,9 @@ def _sessions(
                 route.address_allow,
                 limit=route.concurrency,
                 reuse=reuse,
+                reply_wire_bytes_max=WIRE_BYTES_MIN + WIRE_FACTOR * route.reply_bytes_max,
                 dialed=_dialed,
+                tunnel=tunnel,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -354,11 +377,11 @@ def _failure(error: Exception, phase: Phase) -> Failure:
 
 
 def _failure_before(error: Exception, phase: Phase) -> Failure:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        if isinstance(error.os_error, AddressDenied):
-            return Failure.EGRESS_DENIED
-        if isinstance(error, aiohttp.ClientSSLError):
-            return Failure.TLS_ERROR
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, AddressDenied):
+        return Failure.EGRESS_DENIED
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return Failure.TLS_ERROR
     if phase is Phase.DNS:
         return Failure.DNS
     return Failure.CONNECT_TIMEOUT if isinstance(error, TimeoutError) else Failure.UNREACHABLE

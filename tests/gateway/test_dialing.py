@@ -348,7 +348,11 @@ def test_a_route_cannot_say_that_it_is_not_verified() -> None:
         "address_allow",
         "ca_file",
         "crl_file",
+        "crl_check",
+        "spki_pins",
         "client_certificate",
+        "egress_proxy",
+        "egress_proxy_login",
         "concurrency",
         "reply_bytes_max",
     }

@@ -7,6 +7,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.breaker import Circuit
 from gateway.exchange import Failure, Phase
 from gateway.metrics import COUNTERS, GAUGES, HISTOGRAMS, PREFIX, TENANTS_MAX, Metrics
 from gateway.problems import PROBLEMS
@@ -51,6 +52,7 @@ def use_edge(metrics: Metrics) -> None:
     metrics.idempotency("replayed")
     metrics.scan_hits("out_reply", "echo", 3)
     metrics.egress_denied("address")
+    metrics.circuit_changed("stripe", Circuit.OPEN)
     metrics.unknown_open({"stripe": (2, 61.0)})
     metrics.intents_open(3, 1.5)
 
@@ -142,6 +144,7 @@ def test_whatever_comes_from_outside_the_series_stay_few_and_hold_no_number(
         metrics.store_called(word, 0.1, word)
         metrics.transit_called(word, 1, 0.1, word)
         metrics.scan_hits(word, word)
+        metrics.circuit_changed(word, draw.choice(list(Circuit)))
         metrics.unknown_open({word: (1, 1.0)})
         draw.choice(takes_words)(word)
     families = list(text_string_to_metric_families(metrics.exposition(at=0.0).decode()))
@@ -179,6 +182,20 @@ def test_each_slo_threshold_is_a_bound_of_a_bucket() -> None:
     _, overhead, _ = HISTOGRAMS["forward_overhead_seconds"]
     assert 0.05 in http
     assert 0.05 in overhead
+
+
+def test_a_circuit_is_in_one_state(metrics: Metrics) -> None:
+    def states(route: str) -> list[float | None]:
+        return [value(metrics, "circuit_state", route=route, state=each) for each in Circuit]
+
+    for circuit in (Circuit.CLOSED, Circuit.OPEN, Circuit.HALF_OPEN):
+        metrics.circuit_changed("stripe", circuit)
+        assert states("stripe") == [float(each is circuit) for each in Circuit]
+    metrics.circuit_changed("adyen", Circuit.CLOSED)
+    metrics.circuit_changed(VISA, Circuit.OPEN)
+    assert states("stripe") == [0.0, 1.0, 0.0]
+    assert states("adyen") == [1.0, 0.0, 0.0]
+    assert states("other") == [0.0, 0.0, 1.0]
 
 
 def test_the_exposition_is_at_most_a_second_old(metrics: Metrics) -> None:

@@ -183,6 +183,7 @@ async def test_a_bytearray_may_be_wiped_afterwards(certificates: Certificates) -
             b"ok",
         ),
         ("POST", reply(b"ok", "Content-Encoding: identity"), 200, b"ok"),
+        ("POST", b"HTTP/1.1 102 Processing\r\n\r\n" * 10 + OK, 200, b"ok"),
     ],
 )
 async def test_a_whole_reply_is_returned_as_it_came(

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -198,6 +199,22 @@ async def test_a_redirect_is_not_followed(
                 assert outcome == Unknown(Phase.REPLY, Failure.REDIRECT, status)
                 assert len(server.requests) == sends
     assert sink.connections == 0
+
+
+@pytest.mark.guards("T-46")
+@pytest.mark.guards("T-50")
+async def test_the_environment_brings_no_credentials(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine processor.test login a password b\ndefault login a password b\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with (
+        serving(repeating(OK), certificates.server) as server,
+        upstream_to(route_to(server.port, certificates)) as upstream,
+    ):
+        assert isinstance(await post(upstream), Replied)
+    assert b"uthorization" not in server.requests[0]
 
 
 @pytest.mark.guards("T-46")

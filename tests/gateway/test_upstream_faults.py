@@ -10,6 +10,7 @@ from gateway.exchange import Failure, Phase, Replied, Unknown
 from tests.gateway.raw_servers import (
     CANARY,
     CHUNKED,
+    OK,
     Certificates,
     Connection,
     Observer,
@@ -136,8 +137,37 @@ FAULTS: list[tuple[str, Script, Failure]] = [
     ("NUL in a header", repeating(reply(b"", "A: b\x00")), Failure.PROTOCOL_ERROR),
     ("interim flood", endless(b"", b"HTTP/1.1 103 E\r\nA: b\r\n\r\n" * 500),
      Failure.PROTOCOL_ERROR),
+    ("endless blank lines", endless(b"", b"\r\n" * 1000), Failure.PROTOCOL_ERROR),
+    ("endless status line", endless(b"HTTP/1.1 200 ", b"x" * 1000), Failure.PROTOCOL_ERROR),
+    ("endless header", endless(H + b"A: ", b"x" * 1000), Failure.PROTOCOL_ERROR),
+    ("endless header's name", endless(H, b"x" * 1000), Failure.PROTOCOL_ERROR),
+    ("endless trailers", endless(CHUNKED + b"0\r\n", b"A: b\r\n" * 1000), Failure.PROTOCOL_ERROR),
+    ("endless trailer", endless(CHUNKED + b"0\r\nA: ", b"x" * 1000), Failure.PROTOCOL_ERROR),
+    ("endless chunk extension", endless(CHUNKED + b"1;", b"x" * 1000), Failure.PROTOCOL_ERROR),
+    ("endless chunk size", endless(CHUNKED, b"0" * 1000), Failure.PROTOCOL_ERROR),
+    ("chunks of one byte", endless(CHUNKED, b"1\r\nx\r\n" * 500), Failure.TOO_LARGE),
+    ("a chunk too long", repeating(CHUNKED + b"1\r\nxyz\r\n0\r\n\r\n"), Failure.PROTOCOL_ERROR),
+    ("a negative chunk", repeating(CHUNKED + b"-1\r\nx\r\n0\r\n\r\n"), Failure.PROTOCOL_ERROR),
+    ("bare LF in chunks", repeating(CHUNKED + b"1\nx\n0\n\n"), Failure.PROTOCOL_ERROR),
+    ("a space before the colon", repeating(H + b"Content-Length : 2\r\n\r\nok"),
+     Failure.PROTOCOL_ERROR),
+    ("a header without a name", repeating(reply(b"ok", ": b")), Failure.PROTOCOL_ERROR),
+    ("a header without a colon", repeating(reply(b"ok", "A")), Failure.PROTOCOL_ERROR),
+    ("a huge length", repeating(H + b"Content-Length: " + b"9" * 30 + b"\r\n\r\nok"),
+     Failure.PROTOCOL_ERROR),
+    ("lengths in a list", repeating(H + b"Content-Length: 2, 2\r\n\r\nok"),
+     Failure.PROTOCOL_ERROR),
+    ("a status of two digits", repeating(reply(b"", status="20 OK")), Failure.PROTOCOL_ERROR),
+    ("a request", repeating(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), Failure.PROTOCOL_ERROR),
+    ("eleven interim replies", repeating(b"HTTP/1.1 103 E\r\n\r\n" * 11 + OK),
+     Failure.PROTOCOL_ERROR),
     ("redirect 304", repeating(b"HTTP/1.1 304 Not Modified\r\n\r\n"), Failure.REDIRECT),
 ]  # fmt: skip
+
+
+@pytest.mark.guards("T-49")
+def test_the_behaviors_are_many() -> None:
+    assert len({name for name, _, _ in FAULTS}) >= 40
 
 
 @pytest.mark.guards("T-47")
@@ -222,6 +252,48 @@ async def test_a_gigabyte_is_not_read(certificates: Certificates) -> None:
         async with upstream_to(route) as upstream:
             assert await post(upstream) == Unknown(Phase.REPLY, Failure.TOO_LARGE, 200)
     assert said < 32 << 20  # what fits into buffers on the way
+
+
+@pytest.mark.guards("T-49")
+@pytest.mark.parametrize(
+    ("head", "more"),
+    [(b"", b"\r\n"), (CHUNKED + b"1;", b"x"), (CHUNKED, b"0")],
+    ids=["blank lines", "a chunk's extension", "a chunk's size"],
+)
+async def test_what_a_parser_only_skips_is_not_read_for_ever(
+    certificates: Certificates, head: bytes, more: bytes
+) -> None:
+    """It holds no memory, but a whole core for as long as a send may take."""
+    said = 0
+
+    async def script(connection: Connection) -> None:
+        nonlocal said
+        await connection.request()
+        await connection.say(head)
+        while True:
+            await connection.say(more * 32768)
+            said += len(more) * 32768
+
+    async with serving(script, certificates.server) as server:
+        route = route_to(server.port, certificates, reply_bytes_max=100_000)
+        async with upstream_to(route) as upstream:
+            outcome = await post(upstream)
+    assert isinstance(outcome, Unknown)
+    assert outcome.code is Failure.PROTOCOL_ERROR
+    assert said < 16 << 20  # what fits into buffers on the way
+
+
+@pytest.mark.guards("T-07")
+async def test_what_a_parser_forgives_makes_no_second_line(certificates: Certificates) -> None:
+    answer = b"HTTP/1.1 200 OK\nA: b\r\n c\nB: d\nContent-Length: 2\n\nok"
+    async with (
+        serving(repeating(answer), certificates.server) as server,
+        upstream_to(route_to(server.port, certificates)) as upstream,
+    ):
+        outcome = await post(upstream)
+    assert isinstance(outcome, Replied)
+    assert outcome.body == b"ok"
+    assert not any(set(name + value) & set("\r\n") for name, value in outcome.headers)
 
 
 @pytest.mark.guards("T-49")
