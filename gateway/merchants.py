@@ -1,4 +1,4 @@
-"""Who calls: API keys, found by their id and compared in constant time.
+"""Who calls: API keys and their aliases, found by id or digest and compared in constant time.
 
 A tenant comes from a credential and from nothing else. When the database is away, a key that
 was looked up less than five seconds ago still counts; after that, nobody is let in.
@@ -7,13 +7,14 @@ was looked up less than five seconds ago still counts; after that, nobody is let
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
-from gateway.errors import NotAuthenticated, NotPermitted
-from vault.api_keys import KeyKind, PresentedKey, parse_api_key, route_scope
+from gateway.errors import NotAuthenticated, NotPermitted, SignatureRefused
+from gateway.resign import Refusal, Verified
+from vault.api_keys import AliasForm, KeyKind, alias_digest, parse_api_key, route_scope
 from vault.ledger.entry import Actor
 from vault.tenant_table import ApiKeyRow, TenantTable
 from vault.tokens import Env
@@ -21,7 +22,10 @@ from vault.tokens import Env
 CACHE_SECONDS: Final = 5.0
 CACHED_KEYS_MAX: Final = 10_000
 
-_BEARER = re.compile(r"[Bb]earer +([A-Za-z0-9_]{20,128})")
+Name = TypeVar("Name", str, bytes)
+"""By what a key is found: its id, or the digest of an alias."""
+
+_BEARER = re.compile(r"[Bb]earer +([A-Za-z0-9_*#$=]{20,128})")
 _BASIC = re.compile(r"[Bb]asic +([A-Za-z0-9+/=]{20,512})")
 
 
@@ -53,6 +57,23 @@ class Caller:
         self.require(route_scope(route))
 
 
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Whose signing key a call names, which anyone can: a caller once its signature is proved."""
+
+    tenant: str
+    signing_key: str
+    _caller: Caller
+
+    def proven(self, outcome: Verified | Refusal) -> Caller:
+        """Return the caller if the call was signed with this key. Raises SignatureRefused."""
+        if isinstance(outcome, Refusal):
+            raise SignatureRefused(outcome.reason)
+        if outcome.key_id != self.signing_key:
+            raise SignatureRefused
+        return self._caller
+
+
 class Merchants:
     """Authenticates callers."""
 
@@ -68,7 +89,7 @@ class Merchants:
         self._env = env
         self._now = now
         self._monotonic = monotonic
-        self._cache: dict[str, tuple[float, ApiKeyRow | None]] = {}
+        self._cache: dict[str | bytes, tuple[float, ApiKeyRow]] = {}
 
     async def authenticate(self, text: str | None) -> Caller:
         """Return the caller whose key this is.
@@ -79,24 +100,49 @@ class Merchants:
         presented = parse_api_key(text) if text is not None else None
         if presented is None or presented.env != self._env:
             raise NotAuthenticated
-        row = await self._row(presented)
+        row = await self._row(presented.id, self._table.key)
         known = presented.matches(row.digest if row is not None else None)
-        if row is None or not known or not _in_force(row, self._now()):
+        if not known:
+            raise NotAuthenticated
+        return self._caller(row)
+
+    async def authenticate_alias(self, form: AliasForm, text: str | None) -> Caller:
+        """Return the caller whose key has this alias; `text` is as `AliasForm` says.
+
+        Raises what `authenticate` does. The look-up is by the digest of a secret that nobody can
+        guess, or of a certificate whose key was proved: how long it takes says nothing.
+        """
+        assert form != "signing_key", "a key id proves nothing: `claimed_by`, then its signature"
+        return self._caller(await self._aliased(form, text))
+
+    async def claimed_by(self, key_id: str | None) -> Claimant:
+        """Return whose signing key this is, still to be proved. Raises what `authenticate` does."""
+        caller = self._caller(await self._aliased("signing_key", key_id))
+        return Claimant(caller.tenant, key_id or "", caller)
+
+    def _caller(self, row: ApiKeyRow | None) -> Caller:
+        if row is None or not _in_force(row, self._now()):
             raise NotAuthenticated
         return Caller(row.tenant, row.id, row.kind, row.scopes)
 
-    async def _row(self, presented: PresentedKey) -> ApiKeyRow | None:
+    async def _aliased(self, form: AliasForm, text: str | None) -> ApiKeyRow | None:
+        digest = alias_digest(form, text) if text is not None else None
+        return None if digest is None else await self._row(digest, self._table.key_of_alias)
+
+    async def _row(
+        self, name: Name, read: Callable[[Name], Awaitable[ApiKeyRow | None]]
+    ) -> ApiKeyRow | None:
         at = self._monotonic()
-        cached = self._cache.get(presented.id)
+        cached = self._cache.get(name)
         if cached is not None and at - cached[0] < CACHE_SECONDS:
             return cached[1]
-        row = await self._table.key(presented.id)
+        row = await read(name)
         if row is None:  # not remembered: a stranger's guesses must not push real keys out
-            self._cache.pop(presented.id, None)
+            self._cache.pop(name, None)
             return None
         if len(self._cache) >= CACHED_KEYS_MAX:
             self._cache.clear()
-        self._cache[presented.id] = (at, row)
+        self._cache[name] = (at, row)
         return row
 
 
@@ -108,6 +154,12 @@ def bearer_key(headers: Mapping[str, str]) -> str | None:
 
 def basic_user(headers: Mapping[str, str]) -> str | None:
     """The user name of a Basic credential (RFC 7617), or None."""
+    found = basic_credential(headers)
+    return None if found is None else found[0]
+
+
+def basic_credential(headers: Mapping[str, str]) -> tuple[str, str] | None:
+    """User name and password of a Basic credential, or None."""
     match = _BASIC.fullmatch(headers.get("Authorization", ""))
     if match is None:
         return None
@@ -115,7 +167,8 @@ def basic_user(headers: Mapping[str, str]) -> str | None:
         text = base64.b64decode(match[1], validate=True).decode("ascii")
     except (binascii.Error, UnicodeDecodeError):
         return None
-    return text.partition(":")[0]
+    user, _, password = text.partition(":")
+    return user, password
 
 
 def _in_force(row: ApiKeyRow, at: datetime) -> bool:

@@ -1,18 +1,21 @@
-"""API keys: what one looks like, how one is made, and what it may be allowed.
+"""API keys: what one looks like, how one is made, its aliases, and what it may be allowed.
 
 `pwpk_{test|live}_` or `pwsk_{test|live}_`, 16 characters that find the key, 52 that prove it (260
 random bits). A key is stored as its SHA-256 alone (PCI DSS 8.3.2): so much chance needs no slow
 hash. What never may live here: look-ups, tenants, and a message with a key in it.
 """
 
+import base64
 import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
+import string
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
+from uuid import uuid4
 
 from vault.ids import BITS_A_CHARACTER, CROCKFORD_CLASS, crockford_number
 from vault.tokens import Env
@@ -82,6 +85,93 @@ def parse_api_key(text: str) -> PresentedKey | None:
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("ascii")).digest()
+
+
+# --- aliases ------------------------------------------------------------------------------
+
+
+AliasForm = Literal["checkout_com", "authorize_net", "client_certificate", "signing_key"]
+"""Whose form an alias of a secret key has, where an SDK would refuse the key itself.
+
+`checkout_com`: a Bearer credential. `authorize_net`: the login in a body, `name:transaction key`.
+`client_certificate`: SHA-256 of one whose key the TLS handshake has proved. `signing_key`: a key
+id, which proves nothing without a signature.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewAlias:
+    """An alias just made: its parts, by name, are in our hands this once."""
+
+    form: AliasForm
+    parts: Mapping[str, str] = field(repr=False)
+    digest: bytes = field(repr=False)
+
+
+_BASE32: Final = string.ascii_lowercase + "234567"
+_CHECKOUT_LAST: Final = _BASE32 + "*#$="
+_CHECKOUT_CHARACTERS: Final = 26
+_TRANSACTION_KEY_CHARACTERS: Final = 16  # the longest that its schema allows; 95 bits
+_SIGNING_SECRET_BYTES: Final = 32
+_UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ALIASES: Final[Mapping[AliasForm, re.Pattern[str]]] = {
+    "checkout_com": re.compile(r"sk_(?:sbox_)?[a-z2-7]{26}[a-z2-7*#$=]"),
+    "authorize_net": re.compile("[A-Za-z0-9_]{1,25}:[A-Za-z0-9]{16}"),
+    "client_certificate": re.compile("[0-9a-f]{64}"),
+    "signing_key": _UUID,
+}
+
+
+def new_alias(form: AliasForm, env: Env, key_id: str) -> NewAlias:
+    """Make an alias of the key of this id; a certificate is not made but taken."""
+    match form:
+        case "checkout_com":
+            start = "sk_" if env == "live" else "sk_sbox_"
+            text = start + _drawn(_BASE32, _CHECKOUT_CHARACTERS) + _drawn(_CHECKOUT_LAST, 1)
+            return _alias(form, {"secret_key": text}, text)
+        case "authorize_net":
+            key = _drawn(string.ascii_letters + string.digits, _TRANSACTION_KEY_CHARACTERS)
+            return _alias(form, {"name": key_id, "transaction_key": key}, f"{key_id}:{key}")
+        case "signing_key":
+            text = str(uuid4())
+            secret = base64.b64encode(secrets.token_bytes(_SIGNING_SECRET_BYTES)).decode()
+            return _alias(form, {"key_id": text, "secret": secret}, text)
+        case "client_certificate":
+            raise ValueError("a certificate is made by whoever holds its key")
+
+
+def certificate_alias(der: bytes) -> NewAlias:
+    """Make an alias of a client certificate; what is shown of it is its fingerprint."""
+    text = hashlib.sha256(der).hexdigest()
+    return _alias("client_certificate", {"sha256": text}, text)
+
+
+def alias_digest(form: AliasForm, text: str) -> bytes | None:
+    """Give the digest of an alias that a caller showed, or None for what cannot be one.
+
+    The form is in it: a key id, which is no secret, can never pass for a Bearer credential.
+    """
+    fits = _ALIASES[form].fullmatch(text)
+    return None if fits is None else _digest(f"panward alias {form} {text}")
+
+
+SIGNING_SECRET_PREFIX: Final = "signing-key-"  # noqa: S105 - a name
+
+
+def signing_secret_name(key_id: str) -> str:
+    """Name the place, among a tenant's processor keys, of the secret issued with a key id."""
+    assert _UUID.fullmatch(key_id), "not a key id of ours"
+    return f"{SIGNING_SECRET_PREFIX}{key_id}"
+
+
+def _alias(form: AliasForm, parts: Mapping[str, str], text: str) -> NewAlias:
+    digest = alias_digest(form, text)
+    assert digest is not None, "an alias that nobody could show"
+    return NewAlias(form, parts, digest)
+
+
+def _drawn(characters: str, count: int) -> str:
+    return "".join(secrets.choice(characters) for _ in range(count))
 
 
 # --- scopes -------------------------------------------------------------------------------

@@ -19,13 +19,9 @@ from itertools import count
 from types import MappingProxyType
 from typing import Final, TypeVar
 
+from vault.api_keys import signing_secret_name
 from vault.batching import ITEMS_MAX, QUEUE_ITEMS_MAX, Batching, Call
-from vault.errors import (
-    CustodyError,
-    KeysMisconfigured,
-    KeysUnavailable,
-    RecordCorrupt,
-)
+from vault.errors import CustodyError, KeysMisconfigured, KeysUnavailable, RecordCorrupt
 from vault.observer import Observer
 from vault.pan import Cvc, Pan
 from vault.records import (
@@ -368,6 +364,11 @@ class RevealKeys:
                 if secret is not None:
                     shelf.data, shelf.read_at = MappingProxyType(dict(secret.data)), read_at
             return shelf.data
+
+    async def signing_secret(self, tenant: str, key_id: str) -> str | None:
+        """Give the base64 secret that was issued with a signing key; None when none was."""
+        stored = await self.processor_secret(tenant, signing_secret_name(key_id))
+        return None if stored is None else stored.get("secret")
 
     async def digests(
         self, tenant: str, contents: Sequence[tuple[DigestPurpose, bytes]]

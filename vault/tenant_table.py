@@ -1,10 +1,10 @@
-"""Tenants and their API keys. A key is stored as a digest and found by its id."""
+"""Tenants and their API keys. A key is stored as a digest and found by its id, or by an alias."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from vault.api_keys import KeyKind
+from vault.api_keys import KeyKind, NewAlias
 from vault.db import Connection, Database, Record
 
 
@@ -103,6 +103,40 @@ class TenantTable:
 
         async def work(connection: Connection) -> ApiKeyRow | None:
             rows = await connection.fetch("SELECT * FROM api_key WHERE id = $1", key_id)
+            return _key(rows[0]) if rows else None
+
+        return await self._database.read(work)
+
+    async def add_alias(self, alias: NewAlias, key_id: str, *, at: datetime) -> bool:
+        """Return False when the alias is taken, or there is no such secret key in force.
+
+        Raises StoreUnavailable.
+        """
+
+        async def work(connection: Connection) -> bool:
+            status = await connection.execute(
+                "INSERT INTO key_alias (digest, api_key, form, created_at)"
+                " SELECT $1, id, $3, $4 FROM api_key"
+                " WHERE id = $2 AND kind = 'secret_key' AND revoked_at IS NULL"
+                " ON CONFLICT DO NOTHING",
+                alias.digest,
+                key_id,
+                alias.form,
+                at,
+            )
+            return status == "INSERT 0 1"
+
+        return await self._database.read(work)
+
+    async def key_of_alias(self, digest: bytes) -> ApiKeyRow | None:
+        """Return the key of an alias, in force or not. Raises StoreUnavailable."""
+
+        async def work(connection: Connection) -> ApiKeyRow | None:
+            rows = await connection.fetch(
+                "SELECT api_key.* FROM key_alias JOIN api_key ON api_key.id = key_alias.api_key"
+                " WHERE key_alias.digest = $1",
+                digest,
+            )
             return _key(rows[0]) if rows else None
 
         return await self._database.read(work)

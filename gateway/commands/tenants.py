@@ -1,15 +1,20 @@
-"""`panward tenants`: merchants and their API keys. A key's text is shown once, when it is made."""
+"""`panward tenants`: merchants and their API keys. A key's text is shown once, when it is made.
+
+So is an alias, which is the same key in the form that a processor's SDK insists on. Where the SDK
+computes with its secret, that secret goes to HashiCorp Vault, below the tenant's processor keys.
+"""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from rich.console import Console
 from rich.table import Table
 
 from gateway.api.masked_card import rfc3339
-from gateway.app import utc_now
 from gateway.commands.options import (
     ConfigOption,
     EmbeddedOption,
@@ -20,10 +25,22 @@ from gateway.commands.options import (
     run,
     show,
 )
-from vault.api_keys import KeyKind, new_api_key, parse_scopes
+from gateway.config import Config
+from gateway.custody import utc_now
+from gateway.embedded import set_credential
+from vault.api_keys import (
+    AliasForm,
+    KeyKind,
+    NewAlias,
+    certificate_alias,
+    new_alias,
+    new_api_key,
+    parse_scopes,
+    signing_secret_name,
+)
 from vault.db import Database
 from vault.tenant_table import ApiKeyRow, Tenant, TenantTable
-from vault.tokens import Env, new_id
+from vault.tokens import new_id
 
 TENANT_CHARACTERS = 16
 
@@ -52,7 +69,7 @@ def add(
 ) -> None:
     """Add a tenant."""
 
-    async def work(table: TenantTable, _env: Env) -> None:
+    async def work(table: TenantTable, _config: Config) -> None:
         tenant = Tenant(new_id("t", TENANT_CHARACTERS), name, utc_now())
         if not await table.add(tenant):
             fail(f"there is a tenant {name} already")
@@ -70,7 +87,7 @@ def list_tenants(
 ) -> None:
     """List all tenants with their keys; never the keys' text."""
 
-    async def work(table: TenantTable, _env: Env) -> None:
+    async def work(table: TenantTable, _config: Config) -> None:
         shown = Table("tenant", "name", "key", "kind", "scopes", "state")
         for tenant in await table.list():
             rows = await table.keys(tenant.id)
@@ -109,11 +126,11 @@ def add_key(
     if not publishable and not scopes:
         raise typer.BadParameter("a secret key needs at least one --scope")
 
-    async def work(table: TenantTable, env: Env) -> None:
+    async def work(table: TenantTable, deployment: Config) -> None:
         found = await table.named(tenant)
         if found is None:
             fail(f"there is no tenant {tenant}")
-        made = new_api_key(kind, env)
+        made = new_api_key(kind, deployment.env)
         row = ApiKeyRow(made.id, found.id, kind, made.digest, scopes, utc_now(), None, None)
         await table.add_key(row)
         if as_json:
@@ -132,12 +149,72 @@ def revoke_key(
 ) -> None:
     """Revoke an API key: refused everywhere within five seconds."""
 
-    async def work(table: TenantTable, _env: Env) -> None:
+    async def work(table: TenantTable, _config: Config) -> None:
         if not await table.revoke_key(key, at=utc_now()):
             fail(f"there is no key {key} in force")
         typer.echo(f"{key} revoked")
 
     _with_table(config, embedded, work)
+
+
+@tenants.command("key-alias")
+def add_alias(
+    key: Annotated[str, typer.Argument(metavar="KEY_ID", help="k_…, of a secret key")],
+    form: Annotated[AliasForm, typer.Option(help="Whose form the alias is to have.")],
+    certificate: Annotated[
+        Path | None,
+        typer.Option(metavar="PEM", help="The client's certificate, for client_certificate."),
+    ] = None,
+    config: ConfigOption = None,
+    embedded: EmbeddedOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a secret key another form, for an SDK that insists on it. It is shown this once.
+
+    It may do what the key may, and ends with it. Of `signing_key`, the secret also goes to
+    HashiCorp Vault, since panward computes with it.
+    """
+    if (certificate is None) == (form == "client_certificate"):
+        raise typer.BadParameter("--certificate goes with --form client_certificate")
+    given = None if certificate is None else certificate_alias(_certificate(certificate))
+
+    async def work(table: TenantTable, deployment: Config) -> None:
+        row = await table.key(key)
+        if row is None or row.kind != "secret_key" or row.revoked_at is not None:
+            fail(f"there is no secret key {key} in force")
+        alias = given or new_alias(form, deployment.env, row.id)
+        if form == "signing_key":
+            await _keep_secret(deployment, row.tenant, alias)
+        if not await table.add_alias(alias, row.id, at=utc_now()):
+            fail("this alias is another key's, or the key was revoked just now")
+        if as_json:
+            show({"key": row.id, "form": form, **alias.parts})
+        else:
+            for name, text in alias.parts.items():
+                typer.echo(text if len(alias.parts) == 1 else f"{name}  {text}")
+
+    _with_table(config, embedded, work)
+
+
+async def _keep_secret(deployment: Config, tenant: str, alias: NewAlias) -> None:
+    """Put an issued secret where the way out can read it; nobody knows its key id before that."""
+    name, secret = signing_secret_name(alias.parts["key_id"]), alias.parts["secret"]
+    if await set_credential(deployment, tenant, name, {"secret": secret}) is None:
+        fail("the secret could not be stored: try again")
+
+
+def _certificate(path: Path) -> bytes:
+    """Read the first certificate of a PEM file, as DER."""
+    try:
+        loaded = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        loaded = None
+    if loaded is None:
+        raise typer.BadParameter("there is no readable PEM certificate in that file")
+    if loaded.not_valid_after_utc <= utc_now():
+        raise typer.BadParameter("that certificate has expired")
+    return loaded.public_bytes(Encoding.DER)
 
 
 def _key_document(row: ApiKeyRow) -> dict[str, object]:
@@ -153,7 +230,7 @@ def _key_document(row: ApiKeyRow) -> dict[str, object]:
 def _with_table(
     config: Path | None,
     embedded: Path | None,
-    work: Callable[[TenantTable, Env], Awaitable[None]],
+    work: Callable[[TenantTable, Config], Awaitable[None]],
 ) -> None:
     require_one(config, embedded)
 
@@ -161,7 +238,7 @@ def _with_table(
         async with deployment_of(config, embedded) as found:
             database = await Database.open(found.secret(found.database.runtime_dsn_file))
             try:
-                await work(TenantTable(database), found.env)
+                await work(TenantTable(database), found)
             finally:
                 await database.close()
 

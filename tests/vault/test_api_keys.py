@@ -1,9 +1,11 @@
 """API keys: their form, their chance, how they are compared, and what they may be allowed."""
 
+import base64
 import hashlib
 import hmac
 import re
 from typing import Final, get_args
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -11,18 +13,24 @@ from hypothesis import strategies as st
 
 from vault.api_keys import (
     RANDOM_BITS,
+    AliasForm,
     KeyKind,
     PresentedKey,
     Scope,
+    alias_digest,
     api_key_of,
+    certificate_alias,
+    new_alias,
     new_api_key,
     parse_api_key,
     parse_scopes,
     route_of,
     route_scope,
+    signing_secret_name,
 )
 from vault.ids import CROCKFORD
 from vault.tokens import Env
+from vault.transit_items import is_name
 
 KINDS: Final[tuple[KeyKind, ...]] = get_args(KeyKind)
 ENVS: Final[tuple[Env, ...]] = get_args(Env)
@@ -123,6 +131,85 @@ def test_an_unknown_id_is_compared_as_long_as_a_known_one(monkeypatch: pytest.Mo
     assert presented(made.text).matches(made.digest)
     assert not presented(made.text).matches(None)
     assert compared == [(32, 32), (32, 32)]
+
+
+# --- aliases ------------------------------------------------------------------------------
+
+KEY_ID: Final = "k_" + "0" * 16
+FORMS: Final[tuple[AliasForm, ...]] = get_args(AliasForm)
+
+
+def test_an_alias_has_the_form_that_the_sdk_asks_for() -> None:
+    key = new_alias("checkout_com", "test", KEY_ID).parts["secret_key"]
+    assert re.fullmatch(r"sk_sbox_[a-z2-7]{26}[a-z2-7*#$=]", key)
+    live = new_alias("checkout_com", "live", KEY_ID).parts["secret_key"]
+    assert re.fullmatch(r"sk_[a-z2-7]{26}[a-z2-7*#$=]", live)
+    login = new_alias("authorize_net", "test", KEY_ID).parts
+    assert login["name"] == KEY_ID
+    assert len(login["name"]) <= 25
+    assert re.fullmatch("[A-Za-z0-9]{16}", login["transaction_key"])
+    signing = new_alias("signing_key", "test", KEY_ID).parts
+    assert str(UUID(signing["key_id"])) == signing["key_id"]
+    assert len(base64.b64decode(signing["secret"], validate=True)) == 32
+    with pytest.raises(ValueError, match="certificate"):
+        new_alias("client_certificate", "test", KEY_ID)
+
+
+def test_aliases_differ_in_every_character() -> None:
+    made = [new_alias("checkout_com", "live", KEY_ID).parts["secret_key"] for _ in range(1000)]
+    assert len(set(made)) == 1000
+    assert all(len({key[place] for key in made}) == 32 for place in range(3, 29))
+    assert {key[-1] for key in made} >= set("*#$=")
+    keys = [new_alias("authorize_net", "live", KEY_ID).parts for _ in range(2000)]
+    assert all(len({key["transaction_key"][n] for key in keys}) == 62 for n in range(16))
+
+
+def test_an_alias_is_found_by_what_its_caller_shows() -> None:
+    key = new_alias("checkout_com", "test", KEY_ID)
+    assert alias_digest("checkout_com", key.parts["secret_key"]) == key.digest
+    login = new_alias("authorize_net", "test", KEY_ID)
+    assert alias_digest("authorize_net", ":".join(login.parts.values())) == login.digest
+    signing = new_alias("signing_key", "test", KEY_ID)
+    assert alias_digest("signing_key", signing.parts["key_id"]) == signing.digest
+    certificate = certificate_alias(b"DER")
+    sha256 = hashlib.sha256(b"DER").hexdigest()
+    assert certificate.parts == {"sha256": sha256}
+    assert alias_digest("client_certificate", sha256) == certificate.digest
+    assert len({key.digest, login.digest, signing.digest, certificate.digest}) == 4
+
+
+@pytest.mark.guards("T-29")
+def test_an_alias_of_one_form_is_none_of_another() -> None:
+    """A key id and a certificate's hash are no secrets: they open nothing but their own door."""
+    for text in (str(UUID(int=1)), "0" * 64, "sk_" + "a" * 27, "a:" + "b" * 16):
+        (digest,) = filter(None, (alias_digest(form, text) for form in FORMS))
+        assert digest != hashlib.sha256(text.encode()).digest()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_no_alias_gives_none(form: AliasForm) -> None:
+    for text in (
+        *("", "x", NONE_SET, "sk_sbox_" + "a" * 26, "sk_" + "A" * 27),
+        *("a" * 26 + ":" + "b" * 16, "a:" + "b" * 15, str(UUID(int=10**30)).upper()),
+        *("0" * 64 + "\n", "\u0660" * 64),
+    ):
+        assert alias_digest(form, text) is None
+
+
+def test_no_part_of_an_alias_is_printed() -> None:
+    for form in FORMS[:2] + FORMS[3:]:
+        made = new_alias(form, "test", KEY_ID)
+        for part in made.parts.values():
+            assert part not in repr(made)
+        assert repr(made.digest) not in repr(made)
+
+
+def test_where_an_issued_secret_is_kept() -> None:
+    key_id = new_alias("signing_key", "test", KEY_ID).parts["key_id"]
+    assert signing_secret_name(key_id) == f"signing-key-{key_id}"
+    assert is_name(signing_secret_name(key_id))
+    with pytest.raises(AssertionError):
+        signing_secret_name("../stripe")
 
 
 # --- scopes -------------------------------------------------------------------------------

@@ -202,11 +202,12 @@ async def test_close_waits_for_what_is_under_way_and_then_ends_it(
 
 
 async def test_migrations_are_applied_once_and_named(database: databases.Database) -> None:
-    assert await migrate(database.owner_dsn, runtime_role=RUNTIME) == ["0001.sql"]
+    assert await migrate(database.owner_dsn, runtime_role=RUNTIME) == ["0001.sql", "0002.sql"]
     assert await migrate(database.owner_dsn, runtime_role=RUNTIME) == []
     async with opened(database) as store:
-        (row,) = await store.rows("SELECT * FROM migration")
-        assert (row["number"], row["name"], len(row["sha256"])) == (1, "0001.sql", 32)
+        rows = await store.rows("SELECT * FROM migration ORDER BY number")
+        assert [(row["number"], row["name"]) for row in rows] == [(1, "0001.sql"), (2, "0002.sql")]
+        assert {len(row["sha256"]) for row in rows} == {32}
         await check_server(database.runtime_dsn)
 
 
@@ -214,46 +215,50 @@ async def test_replicas_that_start_together_apply_them_once(database: databases.
     applied = await asyncio.gather(
         *(migrate(database.owner_dsn, runtime_role=RUNTIME) for _ in range(5))
     )
-    assert sorted(applied) == [[], [], [], [], ["0001.sql"]]
+    assert sorted(applied) == [[], [], [], [], ["0001.sql", "0002.sql"]]
 
 
 async def test_another_release_s_migration_is_refused(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    edited = [(1, "0001.sql", "SELECT 1"), (2, "0002.sql", "CREATE TABLE two (id int)")]
-    monkeypatch.setattr(db, "_migrations", lambda: edited)
+    known = db._migrations()
+    added = (len(known) + 1, "next.sql", "CREATE TABLE next (id int)")
+    monkeypatch.setattr(db, "_migrations", lambda: [(1, "0001.sql", "SELECT 1"), *known[1:], added])
     with pytest.raises(StartRefused, match=r"0001\.sql is not the one"):
         await migrate(store.dsns.owner_dsn, runtime_role=RUNTIME)
 
-    await store.do("INSERT INTO migration VALUES (3, '0003.sql', $1)", bytes(32))
+    await store.do("INSERT INTO migration VALUES ($1, 'later.sql', $2)", added[0] + 1, bytes(32))
     with pytest.raises(StartRefused, match="later release"):
         await migrate(store.dsns.owner_dsn, runtime_role=RUNTIME)
-    assert await store.value("SELECT to_regclass('two')") is None
+    assert await store.value("SELECT to_regclass('next')") is None
+
+
+NEXT = len(db._migrations()) + 1
 
 
 @pytest.mark.parametrize(
     "fails",
     [
         f"SELECT '{CANARY}'::int",
-        "ALTER TABLE migration ADD CHECK (number < 2)",  # not before it is written down
+        f"ALTER TABLE migration ADD CHECK (number < {NEXT})",  # not before it is written down
     ],
 )
 async def test_a_migration_that_fails_leaves_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
-    (first,) = db._migrations()
-    broken = (2, "0002.sql", f"CREATE TABLE two (id int); {fails}")
-    monkeypatch.setattr(db, "_migrations", lambda: [first, broken])
+    known = db._migrations()
+    broken = (NEXT, "next.sql", f"CREATE TABLE next (id int); {fails}")
+    monkeypatch.setattr(db, "_migrations", lambda: [*known, broken])
     with pytest.raises(StartRefused) as caught:
         await migrate(store.dsns.owner_dsn, runtime_role=RUNTIME)
     assert CANARY not in str(caught.value)
     assert caught.value.__context__ is None
-    assert await store.value("SELECT to_regclass('two')") is None
+    assert await store.value("SELECT to_regclass('next')") is None
 
-    mended = (2, "0002.sql", "CREATE TABLE two (id int)")
-    monkeypatch.setattr(db, "_migrations", lambda: [first, mended])
-    assert await migrate(store.dsns.owner_dsn, runtime_role=RUNTIME) == ["0002.sql"]
-    digest = await store.value("SELECT sha256 FROM migration WHERE number = 2")
+    mended = (NEXT, "next.sql", "CREATE TABLE next (id int)")
+    monkeypatch.setattr(db, "_migrations", lambda: [*known, mended])
+    assert await migrate(store.dsns.owner_dsn, runtime_role=RUNTIME) == ["next.sql"]
+    digest = await store.value("SELECT sha256 FROM migration WHERE number = $1", NEXT)
     assert digest == hashlib.sha256(mended[2].encode()).digest()
 
 

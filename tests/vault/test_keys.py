@@ -14,6 +14,7 @@ from tests import cards
 from tests.vault.fake_node import fake_cluster
 from tests.vault.keyrings import INTENT, TOKEN, open_pan, reveal_keys, tokenize_keys
 from tests.vault.places import Place, place_of_cluster, place_of_openbao
+from vault.api_keys import new_alias, signing_secret_name
 from vault.embedded.bootstrap import EmbeddedParts
 from vault.errors import KeysError, RecordCorrupt
 from vault.keys import Keyed, RevealKeys, TokenizeKeys
@@ -214,6 +215,19 @@ async def test_credentials_reach_the_half_that_sends(place: Place, halves: Halve
     async with place.transit("credentials") as transit:
         await transit.write_secret(f"processor/t_01/{route}", {"api_key": "sk"}, cas=0)
     assert await halves.reveal.processor_secret("t_01", route) == {"api_key": "sk"}
+
+
+async def test_the_secret_of_a_signing_key_reaches_the_half_that_sends(
+    place: Place, halves: Halves
+) -> None:
+    alias = new_alias("signing_key", "test", "k_one").parts
+    key_id, secret = alias["key_id"], alias["secret"]
+    assert await halves.reveal.signing_secret("t_01", key_id) is None
+    async with place.transit("credentials") as transit:
+        path = f"processor/t_01/{signing_secret_name(key_id)}"
+        await transit.write_secret(path, {"secret": secret}, cas=0)
+    assert await halves.reveal.signing_secret("t_01", key_id) == secret
+    assert await halves.reveal.signing_secret("t_02", key_id) is None
 
 
 @pytest.mark.embedded

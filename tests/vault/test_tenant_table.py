@@ -9,7 +9,8 @@ import pytest
 from tests.vault.ledger.samples import drawn
 from tests.vault.rows import new_tenant, now
 from tests.vault.stores import Store
-from vault.api_keys import new_api_key
+from vault.api_keys import certificate_alias, new_alias, new_api_key
+from vault.db import Connection
 from vault.errors import StoreUnavailable
 from vault.tenant_table import ApiKeyRow, Tenant, TenantTable
 
@@ -125,3 +126,62 @@ async def test_a_key_of_nobody_or_under_a_known_id_is_refused(table: TenantTable
     with pytest.raises(StoreUnavailable):
         await table.add_key(replace(key, digest=secrets.token_bytes(32)))
     assert await table.key(key.id) == key
+
+
+# --- aliases ------------------------------------------------------------------------------
+
+
+async def test_an_alias_finds_its_key_and_is_not_kept(
+    shared_store: Store, table: TenantTable
+) -> None:
+    tenant = a_tenant()
+    await table.add(tenant)
+    key = a_key(tenant)
+    await table.add_key(key)
+    alias = new_alias("authorize_net", "test", key.id)
+    assert await table.add_alias(alias, key.id, at=now())
+    assert await table.key_of_alias(alias.digest) == key
+    (row,) = await shared_store.rows(
+        "SELECT key_alias::text AS text, form FROM key_alias WHERE api_key = $1", key.id
+    )
+    assert row["form"] == "authorize_net"
+    assert alias.parts["transaction_key"] not in row["text"]
+    assert await table.key_of_alias(new_alias("authorize_net", "test", key.id).digest) is None
+
+
+@pytest.mark.guards("T-29")
+async def test_a_revoked_keys_alias_shows_that_it_is_revoked(table: TenantTable) -> None:
+    tenant = a_tenant()
+    await table.add(tenant)
+    key = a_key(tenant)
+    await table.add_key(key)
+    alias = new_alias("checkout_com", "test", key.id)
+    assert await table.add_alias(alias, key.id, at=now())
+    at = now()
+    await table.revoke_key(key.id, at=at)
+    assert await table.key_of_alias(alias.digest) == replace(key, revoked_at=at)
+    assert not await table.add_alias(new_alias("checkout_com", "test", key.id), key.id, at=at)
+
+
+async def test_an_alias_is_of_one_secret_key(table: TenantTable) -> None:
+    tenant = a_tenant()
+    await table.add(tenant)
+    one, two = a_key(tenant), a_key(tenant)
+    publishable = a_key(tenant, kind="publishable_key", scopes=frozenset())
+    for key in (one, two, publishable):
+        await table.add_key(key)
+    alias = certificate_alias(secrets.token_bytes(8))
+    assert not await table.add_alias(alias, publishable.id, at=now())
+    assert not await table.add_alias(alias, "k_unknown", at=now())
+    assert await table.add_alias(alias, one.id, at=now())
+    assert not await table.add_alias(alias, two.id, at=now())
+    assert await table.key_of_alias(alias.digest) == one
+
+
+@pytest.mark.parametrize("verb", ["UPDATE key_alias SET form = 'x'", "DELETE FROM key_alias"])
+async def test_the_runtime_role_changes_no_alias(shared_store: Store, verb: str) -> None:
+    async def work(connection: Connection) -> None:
+        await connection.execute(verb)
+
+    with pytest.raises(StoreUnavailable):
+        await shared_store.database.read(work)
