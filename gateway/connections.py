@@ -21,7 +21,7 @@ from vault.errors import StartRefused
 
 BACKLOG: Final = 512
 ACCEPTS_AT_ONCE: Final = 64  # then others have their turn on the event loop
-LISTENERS: Final = 3
+LISTENERS: Final = 5  # public, private, ops, connect, and one of a route's own
 CONNECTIONS_MAX: Final = 4096
 FILES_RESERVED: Final = 128
 """Descriptors that connections never take: processors, Vault, PostgreSQL, logs."""
@@ -51,7 +51,7 @@ class Limits:
 
 
 def connections_for(files_max: int) -> int:
-    """How many connections one of three listeners may hold, out of so many file descriptors."""
+    """How many connections one of several listeners may hold, out of so many file descriptors."""
     return max(1, min(CONNECTIONS_MAX, (files_max // 2 - FILES_RESERVED) // LISTENERS))
 
 

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import msgspec
 
 from vault.errors import CustodyError, KeysError, KeysMisconfigured, KeysTimedOut, StartRefused
 from vault.observer import Observer
-from vault.transit_answers import TOO_NEW, Answer, Verdict
+from vault.transit_answers import TOO_NEW, Answer, Verdict, data_of
 from vault.transit_batches import MISMATCH, Batch
 from vault.transit_items import (
     Decrypt,
@@ -42,8 +42,6 @@ from vault.transit_nodes import Nodes, Pins
 
 OPERATION_SECONDS_MAX: Final = 4.0  # with second tries, a login and all halves of a batch
 THREADS: Final = 8  # more calls in flight make HashiCorp Vault slower, not faster
-
-Data = TypeVar("Data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +164,13 @@ class Transit:
     async def read_key(self, key: str) -> KeyDescription:
         """Read a key's settings. A key that does not exist is a misconfiguration."""
         path = path_of(self._access.transit_mount, "keys", key)
-        answer = await self._ask(Request("read_key", "GET", path))
-        return _data(answer, KeyDescription)
+        answer = await self.ask(Request("read_key", "GET", path))
+        return data_of(answer, KeyDescription)
 
     async def public_key(self, key: str) -> bytes:
         """Read the 32 bytes by which the latest version's Ed25519 signatures are checked."""
         path = path_of(self._access.transit_mount, "keys", key)
-        signing = _data(await self._ask(Request("read_key", "GET", path)), _SigningKey)
+        signing = data_of(await self.ask(Request("read_key", "GET", path)), _SigningKey)
         version = signing.keys.get(str(signing.latest_version))
         if version is None:
             raise KeysMisconfigured
@@ -182,10 +180,10 @@ class Transit:
 
     async def read_secret(self, path: str) -> Secret | None:
         """Read the current version; None where nothing is, or nothing any more."""
-        answer = await self._ask(Request("read_secret", "GET", self._kv_path(path)))
+        answer = await self.ask(Request("read_secret", "GET", self._kv_path(path)))
         if answer.verdict is Verdict.ABSENT:
             return None
-        stored = _data(answer, _KvData)
+        stored = data_of(answer, _KvData)
         return Secret(stored.data, stored.metadata.version)
 
     async def write_secret(self, path: str, data: Mapping[str, str], *, cas: int) -> int | None:
@@ -195,26 +193,26 @@ class Transit:
         """
         body = msgspec.json.encode({"data": data, "options": {"cas": cas}})
         request = Request("write_secret", "POST", self._kv_path(path), body, repeatable=False)
-        answer = await self._ask(request)
+        answer = await self.ask(request)
         if answer.verdict is Verdict.OUTRUN:
             return None
-        return _data(answer, _KvVersion).version
+        return data_of(answer, _KvVersion).version
 
     async def secret_version(self, path: str) -> int:
         """Say which version is there, without reading it; 0 where nothing ever was."""
         where = path_of(self._access.kv_mount, "metadata", *path.split("/"))
-        answer = await self._ask(Request("secret_version", "GET", where))
+        answer = await self.ask(Request("secret_version", "GET", where))
         if answer.verdict is Verdict.ABSENT:
             return 0
-        return _data(answer, _KvHistory).current_version
+        return data_of(answer, _KvHistory).current_version
 
     async def list_secrets(self, path: str) -> list[str]:
         """List the names below a path; one that has names below it ends with a slash."""
         where = path_of(self._access.kv_mount, "metadata", *path.split("/"))
-        answer = await self._ask(Request("list_secrets", "GET", f"{where}?list=true"))
+        answer = await self.ask(Request("list_secrets", "GET", f"{where}?list=true"))
         if answer.verdict is Verdict.ABSENT:
             return []
-        return _data(answer, _KvNames).keys
+        return data_of(answer, _KvNames).keys
 
     def _kv_path(self, path: str) -> str:
         return path_of(self._access.kv_mount, "data", *path.split("/"))
@@ -225,7 +223,7 @@ class Transit:
         """Say what our login may do at each path."""
         body = msgspec.json.encode({"paths": paths})
         request = Request("capabilities", "POST", "/v1/sys/capabilities-self", body)
-        return _data(await self._ask(request), dict[str, frozenset[str]])
+        return data_of(await self.ask(request), dict[str, frozenset[str]])
 
     async def seal_status(self) -> bool:
         """Whether HashiCorp Vault is sealed: no node open, at least one sealed."""
@@ -265,7 +263,7 @@ class Transit:
         path = operation.path(self._access.transit_mount)
         while (part := batch.next_part()) is not None:
             body = operation.body(part.items, part.references)
-            answer = await self._ask(
+            answer = await self.ask(
                 Request(operation.name, "POST", path, body, items=len(part.items))
             )
             if answer.verdict is Verdict.ANSWERED:
@@ -286,23 +284,17 @@ class Transit:
         if TOO_NEW in kinds:
             self._nodes.prefer_another()  # a standby that lags; one of the others is the leader
 
-    async def _ask(self, request: Request) -> Answer:
-        """Send with our token; after a 403, and if the token is dead, once more with a new one."""
+    async def ask(self, request: Request) -> Answer:
+        """Send with our token; after a 403, and if the token is dead, once more with a new one.
+
+        For the engines that have a module of their own (`authority`). Raises any KeysError when
+        no token is to be had.
+        """
         token = await self._login.token()
         answer = await self._nodes.send(request, token)
         if answer.verdict is Verdict.FORBIDDEN and await self._login.found_dead(token):
             answer = await self._nodes.send(request, await self._login.token())
         return answer
-
-
-def _data(answer: Answer, shape: type[Data]) -> Data:
-    if answer.verdict is not Verdict.ANSWERED:
-        raise answer.failure
-    try:
-        return msgspec.json.decode(answer.data, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        pass  # its text may quote a secret
-    raise KeysMisconfigured
 
 
 class _KvMetadata(Unprintable):

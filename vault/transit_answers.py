@@ -7,7 +7,7 @@ gets out. Who tries again, where and when, is not decided here; only where it wo
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -95,6 +95,20 @@ class Answer(Unprintable):
     @property
     def failure(self) -> type[KeysError]:
         return FAILURES[self.verdict][0]
+
+
+Data = TypeVar("Data")
+
+
+def data_of(answer: Answer, shape: type[Data]) -> Data:
+    """Read the `data` of a good answer; another shape is a misconfiguration. Raises KeysError."""
+    if answer.verdict is not Verdict.ANSWERED:
+        raise answer.failure
+    try:
+        return msgspec.json.decode(answer.data, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass  # its text may quote a secret
+    raise KeysMisconfigured
 
 
 class _Body(Unprintable):

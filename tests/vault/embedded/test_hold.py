@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from vault.embedded.hold import Hold, InUse, is_prepared
+from vault.embedded.hold import Hold, InUse, has_authority, is_prepared
 from vault.errors import StartRefused
 
 
@@ -73,6 +73,18 @@ def test_a_folder_of_another_version_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(StartRefused, match="another version"):
         is_prepared(hold.layout)
+    hold.release()
+
+
+def test_a_folder_from_before_there_was_an_authority_goes_on_without(tmp_path: Path) -> None:
+    hold = Hold.take(tmp_path)
+    hold.end_first_start()
+    assert has_authority(hold.layout)
+
+    (tmp_path / "state").write_text("ready 1\n")
+
+    assert is_prepared(hold.layout)
+    assert not has_authority(hold.layout)
     hold.release()
 
 

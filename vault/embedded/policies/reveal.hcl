@@ -44,6 +44,18 @@ path "kv/data/processor/*" {
   capabilities = ["read"]
 }
 
+# The CONNECT listener's certificates, three days each: the names and the key are the caller's,
+# all else is the role's. What it issues with needs no line: the engine shows it to anybody.
+path "pki/sign/gateway" {
+  capabilities        = ["update"]
+  required_parameters = ["csr"]
+  allowed_parameters = {
+    "csr"       = []
+    "alt_names" = []
+    "ip_sans"   = []
+  }
+}
+
 # The checkpoint publisher.
 path "transit/sign/ledger" {
   capabilities = ["update"]
