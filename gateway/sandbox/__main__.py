@@ -1,4 +1,4 @@
-"""`python -m gateway.sandbox`: the simulated processor as a process of its own.
+"""`python -m gateway.sandbox`: the simulated processors as a process of their own.
 
 The wiring: owns the clock, reads the files, listens until it is told to stop. When it is ready it
 writes one line of JSON with its address.
@@ -19,6 +19,7 @@ import msgspec
 
 from gateway.sandbox.control import serve_control
 from gateway.sandbox.processor import Processor, Running
+from gateway.sandbox.wire import SandboxCredential
 
 
 class Arguments(argparse.Namespace):
@@ -28,6 +29,7 @@ class Arguments(argparse.Namespace):
     cert: Path
     key: Path
     api_key_file: Path
+    credentials_file: Path | None
     control_socket: Path | None
     unsafe_remember_numbers: bool
     arrivals: Path | None
@@ -41,6 +43,9 @@ def parse(arguments: list[str]) -> Arguments:
     add("--cert", type=Path, required=True, help="certificate chain, PEM")
     add("--key", type=Path, required=True, help="private key of the certificate, PEM")
     add("--api-key-file", type=Path, required=True, help="API keys, one a line: an account each")
+    add(
+        "--credentials-file", type=Path, help="JSON: other credentials by account, acct_1 the first"
+    )
     add("--control-socket", type=Path, help="where to take commands; its folder must be private")
     add("--unsafe-remember-numbers", action="store_true", help="keep card numbers: tests only")
     add("--arrivals", type=Path, help="where to write down what comes: only with the last")
@@ -61,6 +66,7 @@ async def run(arguments: Arguments, *, announce: Callable[[Running], None]) -> N
     context.load_cert_chain(arguments.cert, arguments.key)
     processor = Processor(
         arguments.api_key_file.read_text().split(),
+        credentials=_credentials(arguments.credentials_file),
         now=lambda: datetime.now(UTC),  # noqa: TID251 - the wiring owns the clock
         remember_numbers=arguments.unsafe_remember_numbers,
         arrivals=arguments.arrivals,
@@ -73,6 +79,12 @@ async def run(arguments: Arguments, *, announce: Callable[[Running], None]) -> N
             await parts.enter_async_context(serve_control(processor, arguments.control_socket))
         announce(running)
         await stop.wait()
+
+
+def _credentials(file: Path | None) -> dict[str, SandboxCredential]:
+    if file is None:
+        return {}
+    return msgspec.json.decode(file.read_bytes(), type=dict[str, SandboxCredential])
 
 
 def _announce(running: Running) -> None:

@@ -1,79 +1,58 @@
-"""Whose API key a call carries, and what that account holds. Pure.
+"""Whose credential a call carries. Pure.
 
-Accounts are named by the place of their key in the list: `acct_1` is the first.
+Accounts are named by the place of their API key in the list: `acct_1` is the first. An account
+has one credential, and each processor looks at that part of it which it asks for.
 """
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gateway.sandbox.books import Books, Counts, keep
-from gateway.sandbox.objects import Charge
-from gateway.sandbox.refusals import unauthorized
+from gateway.sandbox.wire import SandboxCredential
 
-_SCHEMES: Final = ("bearer", "basic")
+ACCOUNT_PREFIX: Final = "acct_"
 
 
-class Accounts:
-    """The accounts of the simulation, found by API key."""
+def credentials_of(api_keys: Sequence[str]) -> dict[str, SandboxCredential]:
+    """Make each key an account, with a user and a signing secret that follow from it."""
+    return {
+        (name := f"{ACCOUNT_PREFIX}{place}"): SandboxCredential(
+            api_key=api_key, user=name, secret=base64.b64encode(_digest(api_key)).decode()
+        )
+        for place, api_key in enumerate(api_keys, start=1)
+    }
 
-    def __init__(
-        self,
-        api_keys: Sequence[str],
-        *,
-        new_id: Callable[[str], str],
-        now: Callable[[], datetime],
-        fingerprint_key: bytes,
-    ) -> None:
-        self.counts = Counts()
-        self._books: dict[str, Books] = {}
-        self._names: dict[bytes, str] = {}  # by digest: no API key is kept
-        for place, api_key in enumerate(api_keys, start=1):
-            name = f"acct_{place}"
-            self._names[_digest(api_key)] = name
-            self._books[name] = Books(new_id, now, fingerprint_key, self.counts)
 
-    def named_by(self, authorization: str | None) -> str | None:
-        """Find the account whose key is in this header (Bearer, or Basic as its user)."""
-        api_key = _api_key(authorization)
+class ApiKeys:
+    """Finds the account of an API key."""
+
+    def __init__(self, accounts: Mapping[str, SandboxCredential]) -> None:
+        self._names = {  # by digest: no API key is kept here
+            _digest(credential.api_key): name for name, credential in accounts.items()
+        }
+
+    def account_of(self, api_key: str | None) -> str | None:
         return None if api_key is None else self._names.get(_digest(api_key))
 
-    def books(self, account: str) -> Books:
-        return self._books[account]
 
-    def restore(self, account: str, charges: Iterable[Charge], counts: Counts) -> None:
-        """Put back what an earlier life of the processor had come to."""
-        for charge in charges:
-            keep(self._books[account].charges, charge.id, charge)
-        for name in counts.__struct_fields__:
-            setattr(self.counts, name, getattr(counts, name))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._books)
-
-
-def refuse_unknown(authorization: str | None, account: str | None) -> str:
-    """Return the account's name, or raise a Refusal; the key itself is not repeated."""
-    if account is not None:
-        return account
-    if _api_key(authorization) is None:
-        raise unauthorized("You did not provide an API key.")
-    raise unauthorized("Invalid API key provided.")
-
-
-def _api_key(authorization: str | None) -> str | None:
+def bearer(authorization: str | None) -> str | None:
+    """Return what stands after `Bearer`."""
     scheme, _, credential = (authorization or "").partition(" ")
-    if scheme.lower() not in _SCHEMES or not credential:
+    return credential.strip() or None if scheme.lower() == "bearer" else None
+
+
+def basic(authorization: str | None) -> tuple[str, str] | None:
+    """Return user and password (RFC 7617)."""
+    scheme, _, credential = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
         return None
-    if scheme.lower() == "bearer":
-        return credential.strip()
     try:
-        user, _, _password = base64.b64decode(credential, validate=True).decode().partition(":")
+        decoded = base64.b64decode(credential, validate=True).decode()
     except ValueError:
         return None
-    return user or None
+    user, _, password = decoded.partition(":")
+    return user, password
 
 
 def _digest(api_key: str) -> bytes:

@@ -1,7 +1,7 @@
-"""How the simulated processor misbehaves, when a test or the demo asks for it.
+"""How the simulated processors misbehave, when a test or the demo asks for it.
 
-Says only what was asked for; the edge does it. One-time mishaps are taken in the order in which
-they were asked for, one by each call that arrives.
+Says only what was asked for; the edge does it, whichever of them a call is for. One-time mishaps
+are taken in the order in which they were asked for, one by each call that arrives.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Steering a simulated processor that runs as a process of its own: JSON on a Unix socket.
+"""Steering simulated processors that run as a process of their own: JSON on a Unix socket.
 
 `GET /state` tells what it counted and received (masked); `GET /numbers` the numbers in full, only
 where it was started to remember them; `POST /do` asks for a mishap; `DELETE /received` forgets.
@@ -140,6 +140,7 @@ class Control:
         received = [
             {
                 "at": call.at,
+                "processor": call.processor,
                 "method": call.method,
                 "path": call.path,
                 "account": call.account,

@@ -1,18 +1,17 @@
-"""The network side of the simulated processor: one call in, one answer or mishap out.
+"""The network side of the simulated processors: one call in, one answer or mishap out.
 
 Decides nothing about payments. Nothing here is logged, and no body outlives its call.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from aiohttp import web
 
-from gateway.sandbox.accounts import Accounts, refuse_unknown
 from gateway.sandbox.behavior import (
     Behavior,
     CloseBeforeReading,
@@ -22,29 +21,45 @@ from gateway.sandbox.behavior import (
     Mishap,
     Redirect,
 )
+from gateway.sandbox.books import Counts
 from gateway.sandbox.echo import echoed
-from gateway.sandbox.journal import Carried, Journal
-from gateway.sandbox.params import Params
+from gateway.sandbox.journal import Carried, Journal, KeepsCharges
+from gateway.sandbox.objects import Charge
+from gateway.sandbox.processors import chosen
 from gateway.sandbox.received import Memory, Received, masked
-from gateway.sandbox.refusals import Refusal, malformed, simulated_failure, too_large
-from gateway.sandbox.replays import KeptAnswer, Replays
-from gateway.sandbox.stripe_api import Answer, Call, answered, refused
+from gateway.sandbox.replays import HonorsKeys, KeptAnswer, KeyRefused, Place, Replays
+from gateway.sandbox.wire import Simulated, WireAnswer, WireCall
 
 BODY_BYTES_MAX: Final = 1024 * 1024
-_FORM: Final = "application/x-www-form-urlencoded"
+_BROKEN_OFF: Final = 400
+_TOO_LARGE: Final = 413
+_BUG: Final = 500
 
 SILENT: Final = logging.getLogger("gateway.sandbox.http")
 """aiohttp's own logger would quote malformed requests, which may carry a card number."""
 SILENT.setLevel(logging.CRITICAL + 1)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class _Arrived:
+    """A call that was read, at the processor that it is for."""
+
+    simulated: Simulated
+    call: WireCall
+    numbers: tuple[str, ...]
+    account: str | None
+    key: str | None
+    mishap: Mishap | None
+
+
 class Edge:
-    """Answers calls, each by way of the accounts, the remembered keys and the behavior."""
+    """Answers calls, each by way of its processor, the remembered keys and the behavior."""
 
     def __init__(  # noqa: PLR0913 - the parts of one wiring
         self,
         *,
-        accounts: Accounts,
+        processors: Sequence[Simulated],
+        counts: Counts,
         behavior: Behavior,
         memory: Memory,
         replays: Replays,
@@ -52,7 +67,8 @@ class Edge:
         new_id: Callable[[str], str],
         now: Callable[[], datetime],
     ) -> None:
-        self._accounts = accounts
+        self._processors = processors
+        self._counts = counts
         self._behavior = behavior
         self._memory = memory
         self._replays = replays
@@ -67,114 +83,163 @@ class Edge:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         mishap = self._behavior.next_mishap()
-        self._accounts.counts.requests += 1
+        self._counts.requests += 1
         if isinstance(mishap, CloseBeforeReading):
             return _hung_up(request)
+        simulated = chosen(self._processors, _target(request)[0])
         numbers: tuple[str, ...] = ()
         try:
             call = await _read(request)
-            numbers = tuple(call.params.ending("number").values())
-            answer = await self._answered(request, call, mishap)
-        except Refusal as refusal:
-            answer = refused(refusal)
+            numbers = simulated.numbers_in(call)
+            answer = await self._answered(_arrived(simulated, call, numbers, mishap))
+        except _Unreadable as unreadable:
+            answer = simulated.failure(unreadable.status)
         except Exception:  # noqa: BLE001 - the one net: counted, and no words of it go anywhere
-            self._accounts.counts.faults += 1
-            answer = refused(simulated_failure(500))
+            self._counts.faults += 1
+            answer = simulated.failure(_BUG)
         await self._behavior.gate.passed("answer")
         await asyncio.sleep(self._behavior.delay_seconds)
-        answer = echoed(self._numbered(answer), numbers, self._behavior.echo)
+        answer = echoed(answer, numbers, self._behavior.echo, failure=simulated.failure)
         return await _sent(request, answer, mishap, self._behavior.drip)
 
-    async def _answered(self, request: web.Request, call: Call, mishap: Mishap | None) -> Answer:
-        authorization = request.headers.get("Authorization")
-        account = self._accounts.named_by(authorization)
-        key = request.headers.get("Idempotency-Key") if call.method == "POST" else None
-        self._remember(call, account, key)
-        account = refuse_unknown(authorization, account)
-        if key is None:
+    async def _answered(self, arrived: _Arrived) -> WireAnswer:
+        self._remember(arrived)
+        simulated, account, key = arrived.simulated, arrived.account, arrived.key
+        if account is None:
+            return simulated.answered(arrived.call)  # which refuses it
+        if key is None or not isinstance(simulated, HonorsKeys):
             await self._behavior.gate.passed("request")
-            answer = self._carried_out(account, call, mishap)
-            self._write_down(account, call)
+            answer, charges = self._carried_out(arrived)
+            self._write_down(arrived, account, charges)
             return answer
-        return await self._once(account, key, call, mishap)
+        try:
+            return await self._once(arrived, Place(simulated.name, account, key), simulated)
+        except KeyRefused as refused:
+            return simulated.key_refused(refused.trouble)
 
-    async def _once(self, account: str, key: str, call: Call, mishap: Mishap | None) -> Answer:
+    async def _once(self, arrived: _Arrived, place: Place, honors: HonorsKeys) -> WireAnswer:
         """Carry the call out, unless its key was seen before."""
-        first = self._replays.begin(account, key, call, at=self._now())
+        first = self._replays.begin(place, arrived.call, honors, at=self._now())
         if first is not None:
-            self._accounts.counts.replays += 1
-            return replace(first, headers=(*first.headers, ("Idempotent-Replayed", "true")))
-        answer = None
+            self._counts.replays += 1
+            return honors.repeated(first)
+        answer, charges = None, 0
         try:
             await self._behavior.gate.passed("request")
-            answer = self._carried_out(account, call, mishap)
+            answer, charges = self._carried_out(arrived)
         finally:
-            kept = self._replays.end(account, key, answer)
-        self._write_down(account, call, key, kept)
+            kept = self._replays.end(place, answer)
+        self._write_down(arrived, place.account, charges, kept)
         return answer
 
-    def _carried_out(self, account: str, call: Call, mishap: Mishap | None) -> Answer:
-        match mishap:
-            case Fail(status, after_charge):
-                if after_charge:
-                    answered(self._accounts.books(account), call)
-                return refused(simulated_failure(status))
-            case Redirect(url, status):
-                return Answer(status, b"", executed=False, headers=(("Location", url),))
-            case _:
-                return answered(self._accounts.books(account), call)
+    def _carried_out(self, arrived: _Arrived) -> tuple[WireAnswer, int]:
+        """Return the answer, and how many charges the call made."""
+        before = self._counts.charges
+        answer = _answer(arrived)
+        return answer, self._counts.charges - before
 
     def _write_down(
-        self, account: str, call: Call, key: str | None = None, kept: KeptAnswer | None = None
+        self, arrived: _Arrived, account: str, charges: int, kept: KeptAnswer | None = None
     ) -> None:
-        charges = self._accounts.books(account).take_changed()
-        if charges or kept is not None:
-            carried = Carried(account, self._accounts.counts, charges, key, kept)
-            self._journal.carried_out(call.path, carried)
+        simulated = arrived.simulated
+        kept_charges: tuple[Charge, ...] = ()
+        charge_ids: tuple[str, ...] = ()
+        if isinstance(simulated, KeepsCharges):
+            kept_charges = simulated.take_changed(account)
+        else:
+            charge_ids = tuple(self._new_id("charge") for _ in range(charges))
+        if kept_charges or charge_ids or kept is not None:
+            carried = Carried(
+                processor=simulated.name,
+                account=account,
+                counts=self._counts,
+                charges=kept_charges,
+                charge_ids=charge_ids,
+                key=arrived.key,
+                kept=kept,
+            )
+            self._journal.carried_out(arrived.call.path, carried)
 
-    def _remember(self, call: Call, account: str | None, key: str | None) -> None:
+    def _remember(self, arrived: _Arrived) -> None:
+        call, numbers = arrived.call, arrived.numbers
         received = Received(
             at=self._now(),
+            processor=arrived.simulated.name,
             method=call.method,
             path=call.path,
-            account=account,
-            idempotency_key=key,
-            masked=masked(call.params),
-            params=self._memory.kept_of(call.params),
+            account=arrived.account,
+            idempotency_key=arrived.key,
+            masked=masked(call, numbers),
+            sent=self._memory.kept_of(call),
         )
-        self._memory.add(received, call.params)
-        self._journal.arrived(call.path, key, call.params.ending("number").values())
-
-    def _numbered(self, answer: Answer) -> Answer:
-        return replace(answer, headers=(("Request-Id", self._new_id("req")), *answer.headers))
+        self._memory.add(received, numbers)
+        self._journal.arrived(call.path, arrived.key, numbers)
 
 
-async def _read(request: web.Request) -> Call:
+class _Unreadable(Exception):
+    """A call whose body cannot be had."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def _arrived(
+    simulated: Simulated, call: WireCall, numbers: tuple[str, ...], mishap: Mishap | None
+) -> _Arrived:
+    account, key = simulated.account_of(call), simulated.idempotency_key(call)
+    return _Arrived(simulated, call, numbers, account, key, mishap)
+
+
+def _answer(arrived: _Arrived) -> WireAnswer:
+    simulated, call = arrived.simulated, arrived.call
+    match arrived.mishap:
+        case Fail(status, after_charge):
+            if after_charge:
+                simulated.answered(call)
+            return simulated.failure(status)
+        case Redirect(url, status):
+            headers = (("Location", url),)
+            return WireAnswer(status, b"", "text/plain", headers, executed=False)
+        case _:
+            return simulated.answered(call)
+
+
+async def _read(request: web.Request) -> WireCall:
     try:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge:
-        failure = too_large()
+        status = _TOO_LARGE
     except (web.RequestPayloadError, ConnectionError):
-        failure = malformed("The body of this request ended too early.")  # nobody will read it
+        status = _BROKEN_OFF  # nobody will read the answer
     else:
-        return _parsed(request, body)
-    raise failure
+        path, query = _target(request)
+        return WireCall(request.method, path, query, _headers(request), body)
+    raise _Unreadable(status)
 
 
-def _parsed(request: web.Request, body: bytes) -> Call:
-    if body and request.content_type != _FORM:
-        raise malformed("The body of this request must be a form.")
-    fields = body or request.rel_url.raw_query_string.encode()
-    return Call(request.method, request.rel_url.raw_path, Params.parse(fields))
+def _target(request: web.Request) -> tuple[str, str]:
+    """Path and query exactly as they were sent: a signature may be over them."""
+    path, _, query = request.raw_path.partition("?")
+    return path, query
+
+
+def _headers(request: web.Request) -> dict[str, str]:
+    """By lower-case name; those sent more than once in one (RFC 9110, 5.3)."""
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        lower = name.lower()
+        headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
+    return headers
 
 
 async def _sent(
-    request: web.Request, answer: Answer, mishap: Mishap | None, drip: Drip | None
+    request: web.Request, answer: WireAnswer, mishap: Mishap | None, drip: Drip | None
 ) -> web.StreamResponse:
     if isinstance(mishap, LoseAnswer) and not mishap.half:
         return _hung_up(request)
     response = web.StreamResponse(status=answer.status, headers=dict(answer.headers))
-    response.content_type = "application/json"
+    response.headers["Content-Type"] = answer.content_type
     response.content_length = len(answer.body)
     await response.prepare(request)
     if isinstance(mishap, LoseAnswer):

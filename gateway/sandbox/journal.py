@@ -1,9 +1,10 @@
-"""What the simulated processor keeps over its own death, for tests that kill it: two files.
+"""What the simulated processors keep over their own death, for tests that kill them: two files.
 
-The state is what a real processor has on disk: the answers of idempotency keys, and charges. The
-arrivals are a witness of which card numbers came, and when. Both hold digests that a search of
-all numbers undoes, so they are written only where numbers may be remembered. A line is handed to
-the kernel before the processor goes on, so `kill -9` loses none; a torn last one is dropped.
+The state is what a real processor has on disk: the answers of idempotency keys, and charges, of a
+processor that `KeepsCharges`. The arrivals are a witness of which card numbers came, and when.
+Both hold digests that a search of all numbers undoes, so they are written only where numbers may
+be remembered. A line is handed to the kernel before the processor goes on, so `kill -9` loses
+none; a torn last one is dropped.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self, runtime_checkable
 
 import msgspec
 
@@ -37,12 +38,25 @@ def new_keys() -> Keys:
     return Keys(secrets.token_bytes(KEY_BYTES), secrets.token_bytes(KEY_BYTES))
 
 
+@runtime_checkable
+class KeepsCharges(Protocol):
+    """A simulated processor whose charges outlive it."""
+
+    def take_changed(self, account: str) -> tuple[Charge, ...]:
+        """Return the charges that were made or changed since this was last asked."""
+        ...
+
+    def restore(self, account: str, charges: Iterable[Charge]) -> None: ...
+
+
 class Carried(msgspec.Struct, frozen=True):
     """One call that was carried out, and what follows from it."""
 
+    processor: str
     account: str
     counts: Counts
     charges: tuple[Charge, ...] = ()  # made or changed by it
+    charge_ids: tuple[str, ...] = ()  # of new ones that are not kept
     key: str | None = None
     kept: KeptAnswer | None = None
 
@@ -91,6 +105,8 @@ class Journal:
             if charge.paid and charge.id not in self._charged:
                 self._charged.add(charge.id)
                 self._witness(path, carried.key, charge=charge.id)
+        for id_ in carried.charge_ids:
+            self._witness(path, carried.key, charge=id_)
 
     def close(self) -> None:
         if self._state is not None:

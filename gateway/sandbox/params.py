@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from gateway.sandbox.refusals import invalid, malformed, missing
 
+FORM: Final = "application/x-www-form-urlencoded"
 FIELDS_MAX: Final = 500
 AMOUNT_MAX: Final = 99_999_999
 
@@ -87,9 +88,6 @@ class Params:
             for key, value in self._pairs
             if value and (key == name or key.endswith(f"[{name}]"))
         }
-
-    def everything(self) -> Mapping[str, str]:
-        return dict(self._by_key)
 
     def in_order(self) -> Iterator[tuple[str, str]]:
         """Iterate in an order that is not the sender's: the same fields are the same call."""

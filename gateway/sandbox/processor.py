@@ -1,9 +1,10 @@
-"""A simulated card processor on TLS, shaped like Stripe's API, for the demo and for tests.
+"""Simulated card processors on TLS, on one port, shaped like the real APIs: for demo and tests.
 
-It decides by published test card, honors idempotency keys, and takes nothing but a card number
-in a number field, so that an approved payment proves that a token was turned into its number. It
-listens on loopback only, keeps everything in memory and writes no log, unless a test that kills
-it asks for a journal. What a test or the demo wants it to do wrong is asked for here.
+They decide by published test card, honor idempotency keys where the real one does, and take
+nothing but a card number in a number field, so that an approved payment proves that a token was
+turned into its number. They listen on loopback only, keep everything in memory and write no log,
+unless a test that kills them asks for a journal. What a test or the demo wants them to do wrong
+is asked for here.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import contextlib
 import secrets
 import ssl
 import string
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from gateway.sandbox.accounts import Accounts
+from gateway.sandbox.accounts import credentials_of
 from gateway.sandbox.behavior import (
     Behavior,
     CloseBeforeReading,
@@ -33,9 +34,11 @@ from gateway.sandbox.behavior import (
 from gateway.sandbox.books import Counts
 from gateway.sandbox.echo import EchoPlace
 from gateway.sandbox.edge import SILENT, Edge
-from gateway.sandbox.journal import Journal, StateFile, new_keys
+from gateway.sandbox.journal import Journal, KeepsCharges, StateFile, new_keys
+from gateway.sandbox.processors import build
 from gateway.sandbox.received import Memory, Received
-from gateway.sandbox.replays import Replays
+from gateway.sandbox.replays import Place, Replays
+from gateway.sandbox.wire import SandboxCredential, Simulated
 
 LOOPBACK: Final = "127.0.0.1"
 CLOSING_SECONDS: Final = 1.0
@@ -45,7 +48,7 @@ _ID_CHARACTERS: Final = string.ascii_letters + string.digits
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where it listens."""
+    """Where they listen."""
 
     host: str
     port: int
@@ -56,19 +59,21 @@ class Running:
 
 
 class Processor:
-    """The processor: what it saw, and what it is to do wrong."""
+    """All of the processors: what they saw, and what they are to do wrong."""
 
     def __init__(
         self,
         api_keys: Sequence[str],
         *,
         now: Callable[[], datetime],
+        credentials: Mapping[str, SandboxCredential] | None = None,
         remember_numbers: bool = False,
         arrivals: Path | None = None,
         state: Path | None = None,
     ) -> None:
-        """`remember_numbers` keeps what was received in full: only for tests.
+        """Each key is an account; `credentials` replace those that follow from the keys.
 
+        `remember_numbers` keeps what was received in full: only for tests.
         Only with it: `arrivals`, a file to write down what comes, and `state`, one from which
         charges and idempotency keys come back.
         """
@@ -79,13 +84,19 @@ class Processor:
         self._journal = Journal(kept, arrivals, now=now)
         self._behavior = Behavior()
         self._memory = Memory(remember_numbers=remember_numbers)
-        self._accounts = Accounts(
-            api_keys, new_id=new_id, now=now, fingerprint_key=keys.fingerprint
+        self._counts = Counts()
+        processors = build(
+            {**credentials_of(api_keys), **(credentials or {})},
+            new_id=new_id,
+            now=now,
+            counts=self._counts,
+            fingerprint_key=keys.fingerprint,
         )
         replays = Replays(keys.replays)
-        self._restore(replays)
+        self._restore(processors, replays)
         self._edge = Edge(
-            accounts=self._accounts,
+            processors=processors,
+            counts=self._counts,
             behavior=self._behavior,
             memory=self._memory,
             replays=replays,
@@ -94,12 +105,18 @@ class Processor:
             now=now,
         )
 
-    def _restore(self, replays: Replays) -> None:
+    def _restore(self, processors: Sequence[Simulated], replays: Replays) -> None:
         """Go on where an earlier life ended: charges, keys and counts."""
+        named = {each.name: each for each in processors}
         for carried in self._journal.earlier():
-            self._accounts.restore(carried.account, carried.charges, carried.counts)
+            simulated = named[carried.processor]
+            if isinstance(simulated, KeepsCharges):
+                simulated.restore(carried.account, carried.charges)
+            for name in carried.counts.__struct_fields__:
+                setattr(self._counts, name, getattr(carried.counts, name))
             if carried.key is not None and carried.kept is not None:
-                replays.restore(carried.account, carried.key, carried.kept)
+                place = Place(carried.processor, carried.account, carried.key)
+                replays.restore(place, carried.kept)
 
     @contextlib.asynccontextmanager
     async def serve(self, ssl_context: ssl.SSLContext, *, port: int = 0) -> AsyncIterator[Running]:
@@ -126,7 +143,7 @@ class Processor:
     @property
     def counts(self) -> Counts:
         """A copy, so that before and after can be compared."""
-        return msgspec.structs.replace(self._accounts.counts)
+        return msgspec.structs.replace(self._counts)
 
     @property
     def received(self) -> tuple[Received, ...]:

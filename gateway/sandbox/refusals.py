@@ -88,6 +88,10 @@ def key_reused() -> Refusal:
     return Refusal(400, error, executed=False)
 
 
+def key_too_long() -> Refusal:
+    return malformed("The idempotency key is too long.")
+
+
 def key_in_use() -> Refusal:
     error = ErrorBody(
         type="idempotency_error",

@@ -15,6 +15,9 @@ from gateway.sandbox.books import Books
 from gateway.sandbox.objects import StripeObject
 from gateway.sandbox.params import Params
 from gateway.sandbox.refusals import ErrorBody, Refusal, unknown_url
+from gateway.sandbox.wire import WireAnswer
+
+JSON: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +27,6 @@ class Call:
     method: str
     path: str
     params: Params
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back. `executed` says whether a repeat of the call gets the same."""
-
-    status: int
-    body: bytes
-    executed: bool = True
-    headers: tuple[tuple[str, str], ...] = ()
 
 
 OnCollection = Callable[[Books, Params], StripeObject]
@@ -64,17 +57,17 @@ _ON_OBJECT: Final[dict[tuple[str, str, str | None], OnObject]] = {
 _PATH: Final = re.compile(r"/v1/([a-z_]+)(?:/([A-Za-z0-9_]+)(?:/([a-z_]+))?)?", re.ASCII)
 
 
-def answered(books: Books, call: Call) -> Answer:
+def answered(books: Books, call: Call) -> WireAnswer:
     """Carry the call out in `books`, and say what goes back."""
     try:
-        return Answer(200, _written(_carried_out(books, call)))
+        return WireAnswer(200, _written(_carried_out(books, call)), JSON)
     except Refusal as refusal:
         return refused(refusal)
 
 
-def refused(refusal: Refusal) -> Answer:
+def refused(refusal: Refusal) -> WireAnswer:
     body = _written({"error": refusal.error})
-    return Answer(refusal.status, body, executed=refusal.executed)
+    return WireAnswer(refusal.status, body, JSON, executed=refusal.executed)
 
 
 def _carried_out(books: Books, call: Call) -> StripeObject:

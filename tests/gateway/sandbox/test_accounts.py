@@ -1,66 +1,72 @@
-"""Whose API key a call carries."""
+"""Whose credential a call carries."""
 
 import base64
 
 import pytest
 
-from gateway.sandbox.accounts import Accounts, refuse_unknown
-from gateway.sandbox.refusals import Refusal
-from tests.gateway.sandbox.harness import API_KEY, OTHER_KEY, Clock
+from gateway.sandbox.accounts import ApiKeys, basic, bearer, credentials_of
+from tests.gateway.sandbox.harness import API_KEY, OTHER_KEY
 
 
-@pytest.fixture
-def accounts() -> Accounts:
-    return Accounts([API_KEY, OTHER_KEY], new_id=str, now=Clock(), fingerprint_key=b"k")
-
-
-def basic(text: str) -> str:
+def header(text: str) -> str:
     return f"Basic {base64.b64encode(text.encode()).decode()}"
 
 
-@pytest.mark.parametrize(
-    ("header", "account"),
-    [
-        (f"Bearer {API_KEY}", "acct_1"),
-        (f"bearer  {OTHER_KEY}", "acct_2"),
-        (basic(f"{OTHER_KEY}:"), "acct_2"),
-        (basic(f"{API_KEY}:ignored"), "acct_1"),
-        (basic(API_KEY), "acct_1"),
-    ],
-)
-def test_known(accounts: Accounts, header: str, account: str) -> None:
-    assert accounts.named_by(header) == account
-    assert account in list(accounts)
-    assert refuse_unknown(header, account) == account
+def test_an_account_for_each_key() -> None:
+    made = credentials_of([API_KEY, OTHER_KEY])
+    assert {name: each.api_key for name, each in made.items()} == {
+        "acct_1": API_KEY,
+        "acct_2": OTHER_KEY,
+    }
+    assert made == credentials_of([API_KEY, OTHER_KEY]), "the same at each start"
+    assert len({each.user for each in made.values()}) == 2
+    secrets = [base64.b64decode(each.secret, validate=True) for each in made.values()]
+    assert len(set(secrets)) == 2
+
+
+def test_found_by_api_key() -> None:
+    api_keys = ApiKeys(credentials_of([API_KEY, OTHER_KEY]))
+    assert api_keys.account_of(API_KEY) == "acct_1"
+    assert api_keys.account_of(OTHER_KEY) == "acct_2"
+    for unknown in (None, "", f"{API_KEY}x", "\udcff"):
+        assert api_keys.account_of(unknown) is None
+
+
+def test_no_key_is_kept() -> None:
+    assert API_KEY not in repr(vars(ApiKeys(credentials_of([API_KEY]))))
 
 
 @pytest.mark.parametrize(
-    "header",
+    ("text", "key"),
     [
-        None,
-        "",
-        API_KEY,
-        "Bearer",
-        "Bearer \udcff",
-        f"Bearer {API_KEY}x",
-        f"Digest {API_KEY}",
-        "Basic !",
-        "Basic /w==",
-        basic(f":{API_KEY}"),
+        (f"Bearer {API_KEY}", API_KEY),
+        (f"bearer  {API_KEY} ", API_KEY),
+        ("Bearer", None),
+        ("Bearer ", None),
+        (API_KEY, None),
+        (header(API_KEY), None),
+        ("", None),
+        (None, None),
     ],
 )
-def test_unknown(accounts: Accounts, header: str | None) -> None:
-    assert accounts.named_by(header) is None
-    with pytest.raises(Refusal) as refused:
-        refuse_unknown(header, None)
-    assert (refused.value.status, refused.value.executed) == (401, False)
-    assert API_KEY not in refused.value.error.message
+def test_bearer(text: str | None, key: str | None) -> None:
+    assert bearer(text) == key
 
 
-def test_books_are_an_accounts_own(accounts: Accounts) -> None:
-    assert accounts.books("acct_1") is not accounts.books("acct_2")
-    assert accounts.books("acct_1").counts is accounts.counts
-
-
-def test_no_key_is_kept(accounts: Accounts) -> None:
-    assert API_KEY not in repr(vars(accounts))
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        (header(f"{API_KEY}:"), (API_KEY, "")),
+        (header("user:pass:word"), ("user", "pass:word")),
+        (header(API_KEY), (API_KEY, "")),
+        (header(f":{API_KEY}"), ("", API_KEY)),
+        ("Basic !", None),
+        ("Basic /w==", None),
+        ("Basic", ("", "")),
+        (f"Digest {API_KEY}", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_basic(text: str | None, pair: tuple[str, str] | None) -> None:
+    assert basic(text) == pair

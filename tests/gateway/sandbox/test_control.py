@@ -92,6 +92,7 @@ async def test_state_is_masked_numbers_are_not(
     [call] = state["received"]
     assert call["cards"] == {"card[number]": f"•••• {VISA[-4:]}", "card[cvc]": "•••"}
     assert (call["path"], call["idempotency_key"]) == ("/v1/tokens", "order-1")
+    assert call["processor"] == "stripe"
     async with control.get("/numbers") as reply:
         assert await reply.json() == {"numbers": [VISA]}
     async with control.delete("/received") as reply:

@@ -6,9 +6,12 @@ import logging
 import ssl
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import aiohttp
 import pytest
+import yarl
+from multidict import CIMultiDict
 
 from gateway.sandbox.processor import Processor, Running
 from tests.cards import (
@@ -137,6 +140,51 @@ async def test_a_key_means_nothing_where_nothing_is_changed(
         async with http.get(f"/v1/customers/{made['id']}", headers=headers) as reply:
             assert reply.status == 200
     assert processor.counts.replays == 0
+
+
+async def test_a_repeat_names_the_first_request(http: aiohttp.ClientSession) -> None:
+    ids, originals = [], []
+    for _ in range(2):
+        headers = {"Idempotency-Key": "order-9"}
+        async with http.post(INTENTS, data=payment(), headers=headers) as reply:
+            ids.append(reply.headers["Request-Id"])
+            originals.append(reply.headers.get("Original-Request"))
+    assert originals == [None, ids[0]]
+    assert ids[0] != ids[1]
+
+
+async def test_a_key_at_one_processor_means_nothing_at_another(
+    http: aiohttp.ClientSession, processor: Processor
+) -> None:
+    async with http.post(INTENTS, data=payment(), headers={"Idempotency-Key": "order-1"}) as reply:
+        assert reply.status == 200
+    headers = {"Cko-Idempotency-Key": "order-1"}
+    order = {"source": card() | {"type": "card"}, "amount": 5, "currency": "EUR"}
+    async with http.post("/payments", json=order, headers=headers) as reply:
+        assert reply.status == 422  # it was carried out: its month is a text
+    assert processor.counts.replays == 0
+
+
+async def test_a_call_is_remembered_as_it_was_sent(
+    http: aiohttp.ClientSession, processor: Processor, running: Running
+) -> None:
+    """Down to the escapes of its path: a signature may be over them."""
+    url = yarl.URL(f"{running.url}/v1/a%2Fb?c=%7e&d", encoded=True)
+    headers = CIMultiDict([("X-Two", "1"), ("X-Two", "2")])
+    async with http.get(url, headers=headers) as reply:
+        assert reply.status == 404
+    [call] = processor.received
+    assert call.sent is not None
+    assert (call.sent.path, call.sent.query) == ("/v1/a%2Fb", "c=%7e&d")
+    assert call.sent.headers["x-two"] == "1, 2"
+
+
+async def test_masked_whatever_the_body(http: aiohttp.ClientSession, processor: Processor) -> None:
+    async with http.post("/tokens", json={"number": VISA, "type": "card"}) as reply:
+        assert reply.status == 422
+    [call] = processor.received
+    assert (call.processor, call.masked) == ("checkout_com", {"number 1": f"•••• {VISA[-4:]}"})
+    assert VISA not in repr(call)
 
 
 async def test_a_key_is_its_accounts_own(http: aiohttp.ClientSession, processor: Processor) -> None:
@@ -278,7 +326,9 @@ async def test_remembers_masked(http: aiohttp.ClientSession, processor: Processo
         "payment_method_data[card][number]": f"•••• {VISA[-4:]}",
         "payment_method_data[card][cvc]": "•••",
     }
-    assert call.params == payment()
+    assert call.processor == "stripe"
+    assert call.sent is not None
+    assert dict(parse_qsl(call.sent.body.decode())) == payment()
     processor.forget_received()
     assert (processor.received, processor.numbers_received) == ((), ())
 
@@ -290,7 +340,7 @@ async def test_keeps_no_number_unless_told(
     async with processor.serve(server_context) as running:
         await sdk(running.url, "tokens.create", card=card())
     [call] = processor.received
-    assert call.params is None
+    assert call.sent is None
     assert VISA not in str(call.masked)
     with pytest.raises(RuntimeError):
         _ = processor.numbers_received

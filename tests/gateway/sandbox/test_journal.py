@@ -5,9 +5,10 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from ssl import SSLContext
+from ssl import SSLContext, create_default_context
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway.sandbox.processor import Processor, Running
@@ -134,6 +135,38 @@ async def test_a_torn_last_line_is_dropped(lives: Lives, sdk: Sdk, tmp_path: Pat
     async with lives() as (processor, _):
         assert processor.counts.charges == 1
     assert (tmp_path / "state").read_bytes() == whole
+
+
+async def test_of_other_processors_answers_and_witnesses_are_kept(
+    lives: Lives, tmp_path: Path, ca_file: Path
+) -> None:
+    order = {
+        "amount": {"value": 5, "currency": "EUR"},
+        "reference": "order-1",
+        "merchantAccount": "Shop",
+        "paymentMethod": {
+            "type": "scheme",
+            "number": VISA,
+            "expiryMonth": "3",
+            "expiryYear": "2032",
+        },
+    }
+    bodies = []
+    for charges in (0, 1):
+        async with lives() as (processor, running):
+            assert processor.counts.charges == charges
+            headers = {"x-api-key": API_KEY, "Idempotency-Key": "order-1"}
+            context = create_default_context(cafile=str(ca_file))
+            async with (
+                aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as http,
+                http.post(f"{running.url}/v72/payments", json=order, headers=headers) as reply,
+            ):
+                bodies.append(await reply.read())
+            assert processor.counts.replays == charges
+    assert bodies[0] == bodies[1]
+    witnessed = [one["charge"] is not None for one in arrivals(tmp_path)]
+    assert witnessed == [False, True, False]
+    assert VISA not in (tmp_path / "state").read_text()
 
 
 def test_files_need_to_be_allowed(tmp_path: Path, clock: Clock) -> None:

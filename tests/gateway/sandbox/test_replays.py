@@ -1,20 +1,31 @@
 """What is remembered of idempotency keys."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
 from gateway.sandbox import replays as replays_module
-from gateway.sandbox.params import Params
-from gateway.sandbox.refusals import Refusal
-from gateway.sandbox.replays import LIFETIME, Replays
-from gateway.sandbox.stripe_api import Answer, Call
+from gateway.sandbox.books import Counts
+from gateway.sandbox.replays import KeyRefused, KeyTrouble, Place, Replays
+from gateway.sandbox.stripe import Stripe
+from gateway.sandbox.wire import WireAnswer, WireCall
 from tests.cards import VISA
-from tests.gateway.sandbox.harness import NOW
+from tests.gateway.sandbox.harness import NOW, Clock
 
-CALL = Call("POST", "/v1/charges", Params([("amount", "1"), ("source[number]", VISA)]))
-DONE = Answer(200, b"{}")
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+LIFETIME = Stripe.key_lifetime
 SECOND = timedelta(seconds=1)
+PLACE = Place("stripe", "acct_1", "key")
+HONORS = Stripe({}, new_id=str, now=Clock(), counts=Counts(), fingerprint_key=b"k")
+
+
+def call(body: str, path: str = "/v1/charges") -> WireCall:
+    return WireCall("POST", path, "", FORM, body.encode())
+
+
+CALL = call(f"amount=1&source[number]={VISA}")
+DONE = WireAnswer(200, b"{}", "application/json")
 
 
 @pytest.fixture
@@ -22,96 +33,120 @@ def replays() -> Replays:
     return Replays(b"k" * 32)
 
 
-def status_of(replays: Replays, call: Call, key: str = "key") -> tuple[int, str]:
-    with pytest.raises(Refusal) as refused:
-        replays.begin("acct_1", key, call, at=NOW)
-    assert not refused.value.executed
-    return refused.value.status, refused.value.error.type
+def begin(
+    replays: Replays, call: WireCall = CALL, place: Place = PLACE, at: datetime = NOW
+) -> WireAnswer | None:
+    return replays.begin(place, call, HONORS, at=at)
+
+
+def trouble(replays: Replays, call: WireCall = CALL, place: Place = PLACE) -> KeyTrouble:
+    with pytest.raises(KeyRefused) as refused:
+        begin(replays, call, place)
+    return refused.value.trouble
+
+
+def keyed(key: str) -> Place:
+    return PLACE._replace(key=key)
 
 
 @pytest.mark.parametrize("status", [200, 402, 500])
 def test_an_answer_is_given_again(replays: Replays, status: int) -> None:
-    answer = Answer(status, b"{}")
-    assert replays.begin("acct_1", "key", CALL, at=NOW) is None
-    replays.end("acct_1", "key", answer)
-    assert replays.begin("acct_1", "key", CALL, at=NOW) is answer
+    answer = WireAnswer(status, b"{}", "application/json")
+    assert begin(replays) is None
+    replays.end(PLACE, answer)
+    assert begin(replays) is answer
 
 
 def test_the_order_of_fields_does_not_matter(replays: Replays) -> None:
-    assert replays.begin("acct_1", "key", CALL, at=NOW) is None
-    replays.end("acct_1", "key", DONE)
-    turned = Params([("source[number]", VISA), ("amount", "1")])
-    again = Call("POST", "/v1/charges", turned)
-    assert replays.begin("acct_1", "key", again, at=NOW) is DONE
+    assert begin(replays) is None
+    replays.end(PLACE, DONE)
+    assert begin(replays, call(f"source%5Bnumber%5D={VISA}&amount=1")) is DONE
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        Call("POST", "/v1/tokens", CALL.params),
-        Call("POST", "/v1/charges", Params([("amount", "2"), ("source[number]", VISA)])),
-        Call("POST", "/v1/charges", Params([("amount", "1")])),
-        Call("POST", "/v1/charges", Params([("amount1", ""), ("source[number]", VISA)])),
+        call(CALL.body.decode(), "/v1/tokens"),
+        call(f"amount=2&source[number]={VISA}"),
+        call("amount=1"),
+        call(f"amount1=&source[number]={VISA}"),
+        call("%FF"),
     ],
+    ids=["path", "value", "fewer", "name", "unreadable"],
 )
-def test_another_call_is_refused(replays: Replays, other: Call) -> None:
-    assert replays.begin("acct_1", "key", CALL, at=NOW) is None
-    assert status_of(replays, other) == (400, "idempotency_error")
-    replays.end("acct_1", "key", DONE)
-    assert status_of(replays, other) == (400, "idempotency_error")
+def test_another_call_is_refused(replays: Replays, other: WireCall) -> None:
+    assert begin(replays) is None
+    assert trouble(replays, other) == "reused"
+    replays.end(PLACE, DONE)
+    assert trouble(replays, other) == "reused"
 
 
 def test_in_use(replays: Replays) -> None:
-    assert replays.begin("acct_1", "key", CALL, at=NOW) is None
-    assert status_of(replays, CALL) == (409, "idempotency_error")
+    assert begin(replays) is None
+    assert trouble(replays) == "in_use"
 
 
-@pytest.mark.parametrize("answer", [None, Answer(400, b"{}", executed=False)])
-def test_what_was_not_carried_out_frees_the_key(replays: Replays, answer: Answer | None) -> None:
-    assert replays.begin("acct_1", "key", CALL, at=NOW) is None
-    replays.end("acct_1", "key", answer)
-    assert replays.begin("acct_1", "key", CALL, at=NOW) is None
+@pytest.mark.parametrize("answer", [None, replace(DONE, status=400, executed=False)])
+def test_what_was_not_carried_out_frees_the_key(
+    replays: Replays, answer: WireAnswer | None
+) -> None:
+    assert begin(replays) is None
+    replays.end(PLACE, answer)
+    assert begin(replays) is None
 
 
-def test_a_key_is_its_accounts_own(replays: Replays) -> None:
-    assert replays.begin("acct_1", "key", CALL, at=NOW) is None
-    assert replays.begin("acct_2", "key", CALL, at=NOW) is None
+@pytest.mark.parametrize("other", [{"account": "acct_2"}, {"processor": "adyen"}])
+def test_a_key_is_its_accounts_own(replays: Replays, other: dict[str, str]) -> None:
+    assert begin(replays) is None
+    assert begin(replays, place=PLACE._replace(**other)) is None
 
 
 def test_a_key_too_long(replays: Replays) -> None:
-    assert replays.begin("acct_1", "k" * 255, CALL, at=NOW) is None
-    assert status_of(replays, CALL, "k" * 256)[0] == 400
+    assert begin(replays, place=keyed("k" * 255)) is None
+    assert trouble(replays, place=keyed("k" * 256)) == "too_long"
 
 
 def test_a_day_and_no_longer(replays: Replays) -> None:
-    assert replays.begin("acct_1", "key", CALL, at=NOW) is None
-    replays.end("acct_1", "key", DONE)
-    assert replays.begin("acct_1", "key", CALL, at=NOW + LIFETIME - SECOND) is DONE
-    assert replays.begin("acct_1", "key", CALL, at=NOW + LIFETIME) is None
+    assert begin(replays) is None
+    replays.end(PLACE, DONE)
+    assert begin(replays, at=NOW + LIFETIME - SECOND) is DONE
+    assert begin(replays, at=NOW + LIFETIME) is None
+
+
+def test_a_key_ends_behind_one_that_lives_longer(replays: Replays) -> None:
+    class Long(Stripe):
+        key_lifetime = 2 * LIFETIME
+
+    honors = Long({}, new_id=str, now=Clock(), counts=Counts(), fingerprint_key=b"k")
+    assert replays.begin(keyed("long"), CALL, honors, at=NOW) is None
+    replays.end(keyed("long"), DONE)
+    assert begin(replays) is None
+    replays.end(PLACE, DONE)
+    assert begin(replays, at=NOW + LIFETIME) is None
+    assert begin(replays, place=keyed("long"), at=NOW + LIFETIME) is DONE
 
 
 def test_one_under_way_is_never_forgotten(replays: Replays) -> None:
-    assert replays.begin("acct_1", "key", CALL, at=NOW) is None
-    assert replays.begin("acct_1", "other", CALL, at=NOW + 2 * LIFETIME) is None
-    assert status_of(replays, CALL)[0] == 409
+    assert begin(replays) is None
+    assert begin(replays, place=keyed("other"), at=NOW + 2 * LIFETIME) is None
+    assert trouble(replays) == "in_use"
 
 
 def test_only_so_many_are_kept(replays: Replays, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replays_module, "KEYS_MAX", 2)
     for key in ("one", "two", "three"):
-        assert replays.begin("acct_1", key, CALL, at=NOW) is None
-        replays.end("acct_1", key, DONE)
-    assert replays.begin("acct_1", "one", CALL, at=NOW) is None
+        assert begin(replays, place=keyed(key)) is None
+        replays.end(keyed(key), DONE)
+    assert begin(replays, place=keyed("one")) is None
 
 
 def test_keeps_no_number(replays: Replays) -> None:
-    replays.begin("acct_1", "key", CALL, at=NOW)
+    begin(replays)
     assert VISA not in repr(replays._entries)
 
 
 def test_what_is_kept_needs_its_key_to_be_compared(replays: Replays) -> None:
     others = Replays(b"o" * 32)
     for memory in (replays, others):
-        memory.begin("acct_1", "key", CALL, at=NOW)
-    place = ("acct_1", "key")
-    assert replays._entries[place].digest != others._entries[place].digest
+        begin(memory)
+    assert replays._entries[PLACE].digest != others._entries[PLACE].digest

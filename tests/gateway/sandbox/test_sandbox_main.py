@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ def folder(tmp_path: Path, authority: trustme.CA) -> Path:
     issued = authority.issue_cert("127.0.0.1")
     issued.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
     issued.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     (tmp_path / "keys").write_text(f"{API_KEY}\nsk_test_second_shop\n")
     return tmp_path
 
@@ -78,6 +80,26 @@ async def test_serves_until_told_to_stop(folder: Path, sdk: Sdk) -> None:
         process.send_signal(signal.SIGTERM)
         output, errors = await process.communicate()
         assert (process.returncode, output, errors) == (0, b"", b"")
+
+
+async def test_other_credentials_than_those_that_follow_from_the_keys(folder: Path) -> None:
+    file = folder / "credentials.json"
+    mine = {"acct_1": {"api_key": "test_other_key", "user": "merchant", "secret": "c2VjcmV0"}}
+    file.write_text(json.dumps(mine))
+    context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    async with (
+        asyncio.timeout(30),
+        started(folder, f"--credentials-file={file}") as process,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as http,
+    ):
+        assert process.stdout is not None
+        url = json.loads(await process.stdout.readline())["url"]
+        statuses = {}
+        for key in ("test_other_key", API_KEY, "sk_test_second_shop"):
+            headers = {"Authorization": f"Bearer {key}"}
+            async with http.post(f"{url}/v1/customers", headers=headers) as reply:
+                statuses[key] = reply.status
+    assert statuses == {"test_other_key": 200, API_KEY: 401, "sk_test_second_shop": 200}
 
 
 async def test_remembers_no_numbers_by_itself(folder: Path) -> None:

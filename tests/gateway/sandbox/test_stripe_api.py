@@ -9,7 +9,8 @@ import pytest
 from gateway.sandbox import books as books_module
 from gateway.sandbox.books import Books, Counts
 from gateway.sandbox.params import Params
-from gateway.sandbox.stripe_api import Answer, Call, answered
+from gateway.sandbox.stripe_api import Call, answered
+from gateway.sandbox.wire import WireAnswer
 from tests.cards import DECLINED, STORED_THEN_DECLINED, THREE_D_SECURE, VISA
 from tests.gateway.sandbox.harness import Clock
 
@@ -38,7 +39,7 @@ def brought(number: str = VISA) -> dict[str, str]:
     return {"payment_method_data[type]": "card"} | card("payment_method_data[card]", number)
 
 
-def ask(books: Books, method: str, path: str, fields: dict[str, str] | None = None) -> Answer:
+def ask(books: Books, method: str, path: str, fields: dict[str, str] | None = None) -> WireAnswer:
     return answered(books, Call(method, path, Params(list((fields or {}).items()))))
 
 
