@@ -2,7 +2,9 @@
 PYTHON ?= python3
 ARGS ?=
 
-.PHONY: demo test test-long bench check lock system-packages clean
+SDKS := shared authorizenet cybersource localstripe
+
+.PHONY: demo test test-long bench check lock sdks system-packages clean
 
 # A stamp, so that a set-up that failed half-way is done again.
 .venv/.made: requirements.lock pyproject.toml
@@ -12,6 +14,19 @@ ARGS ?=
 	@touch .venv/.made
 
 .venv: .venv/.made
+
+# The official SDKs of processors, which tests run as processes: an environment for those that
+# get along, one each for those that do not. Some come as source: they are built with a pinned
+# setuptools, never with one that pip would fetch without a hash.
+.venv-sdks/%/.made: tests/sdks/%.lock tests/sdks/build.lock
+	$(PYTHON) -m venv --clear .venv-sdks/$*
+	.venv-sdks/$*/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+	  --requirement tests/sdks/build.lock
+	.venv-sdks/$*/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+	  --no-build-isolation --use-pep517 --requirement tests/sdks/$*.lock
+	@touch $@
+
+sdks: $(SDKS:%=.venv-sdks/%/.made)
 
 # The story, with a real OpenBao and a real PostgreSQL: `make demo ARGS=--once` ends after it.
 demo: .venv/.made
@@ -25,14 +40,14 @@ check: .venv/.made
 	.venv/bin/lint-imports
 
 # Everything that CI runs.
-test: check
+test: check sdks
 	.venv/bin/coverage erase
 	.venv/bin/coverage run -m pytest -m "not long" $(ARGS)
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report
 
 # Soaks and many repeats: an hour or so.
-test-long: .venv/.made
+test-long: .venv/.made sdks
 	.venv/bin/python -m pytest -m long $(ARGS)
 
 # The performance table. Load comes from wrk, which `make system-packages` installs.
@@ -48,6 +63,9 @@ system-packages:
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate --extra embedded --extra demo --group dev pyproject.toml -o requirements.lock
+	for name in build $(SDKS); do \
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-annotate tests/sdks/$$name.in -o tests/sdks/$$name.lock || exit 1; done
 
 clean:
-	rm -rf .venv .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-sdks .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
