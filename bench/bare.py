@@ -13,8 +13,8 @@ import typer
 import uvloop
 from aiohttp import ClientSession, TCPConnector, web
 
-from gateway.dialing import tls_context
 from gateway.listeners import server_context
+from gateway.upstream_tls import tls_context
 
 CONNECTIONS_MAX: Final = 128
 _HOP: Final = frozenset({"host", "connection", "content-length", "transfer-encoding"})

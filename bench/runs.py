@@ -28,7 +28,7 @@ from bench.figures import (
 from bench.open_loop import WARM_UP_REQUESTS, Plan, Steady
 from bench.processes import Failed, busy_seconds, generator_seconds, python, run_to_end
 from bench.stand import Stand
-from gateway.app import utc_now
+from gateway.custody import utc_now
 from vault.embedded.layout import write_private
 
 WARM_UP_SECONDS: Final = 1.0

@@ -19,7 +19,7 @@ import msgspec
 from bench.figures import Totals, Usage
 from bench.gateway_clock import read_totals
 from bench.processes import ROOT, Failed, python, usage_of
-from gateway.app import utc_now
+from gateway.custody import utc_now
 from gateway.embedded import LISTENERS, Credentials, configuration, embedded_deployment
 from vault.embedded.bootstrap import EmbeddedParts, StartOptions
 from vault.embedded.children import Child, Program

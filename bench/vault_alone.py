@@ -17,7 +17,8 @@ import msgspec
 import typer
 import uvloop
 
-from gateway.config import Config, LoginConfig, load_config, vault_access
+from gateway.config import Config, load_config, vault_access
+from gateway.config_file import LoginConfig
 from vault.errors import CustodyError
 from vault.observer import Silent
 from vault.records import PAN_RECORD_BYTES, context_of, fingerprint_input

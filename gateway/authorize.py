@@ -17,11 +17,14 @@ after 4 is `unknown`, for reconciliation to settle.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Final, assert_never
 
 import msgspec
 
+from gateway.breaker import Admission
+from gateway.call import Call as WireCall
 from gateway.errors import (
     GatewayError,
     IdempotencyKeyOpen,
@@ -33,10 +36,11 @@ from gateway.exchange import Failure, NotSent, Outcome, Phase, Replied, Unknown
 from gateway.in_flight import InFlight
 from gateway.lanes import Lane, Secret
 from gateway.metrics import Metrics
-from gateway.order import Call as WireCall
 from gateway.order import OpenedCard, Opens, Order, fill
 from gateway.preset import Operation
-from gateway.reply import Reflected, Settled, UnknownOutcome, read_result, scrub
+from gateway.reply import Reflected, Scrubbed
+from gateway.reply_cards import Owner, ReplyCards
+from gateway.result import Settled, UnknownOutcome, read_result
 from gateway.stopwatch import Stopwatch
 from vault.authorization import (
     Claimed,
@@ -117,12 +121,13 @@ class _End:
 class Authorize:
     """Carries out submissions; knows neither HTTP servers nor tables."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the parts of one wiring
         self,
         *,
         authorizations: Authorizations,
         tokens: TokenTable,
         opener: CardOpener,
+        reply_cards: ReplyCards,
         in_flight: InFlight,
         metrics: Metrics,
         monotonic: Callable[[], float],
@@ -130,6 +135,7 @@ class Authorize:
         self._authorizations = authorizations
         self._tokens = tokens
         self._opener = opener
+        self._reply_cards = reply_cards
         self._in_flight = in_flight
         self._metrics = metrics
         self._monotonic = monotonic
@@ -149,7 +155,7 @@ class Authorize:
             self._call(submission, watch), self._looked_up(submission, watch)
         )
         with watch.running("claim"):
-            claim, hold = await self._authorizations.claim(call, _rules(submission.lane))  # 2
+            claim, hold = await self._authorizations.claim(call, _rules(submission))  # 2
         match claim:
             case Claimed():
                 self._metrics.idempotency("replayed" if claim.unsettled else "first")
@@ -209,21 +215,24 @@ class Authorize:
         watch: Stopwatch,
     ) -> Told:
         attempted = False
-        try:
-            if isinstance(cards, CustodyError):
-                raise cards
-            secret = await submission.lane.secret(submission.tenant)
-            with watch.running("intent"):
-                intent = await self._attempt(call, cards, claim, hold)  # 4
-            attempted = True
-        except (CustodyError, GatewayError) as error:
-            if claim.of is None or not claim.unsettled:
-                raise
-            return _still_unknown(claim.of, error)
-        finally:
-            if not attempted:
-                await self._authorizations.free(hold)
-        end = await self._to_the_end(submission, cards, intent, secret, watch)
+        with ExitStack() as stack:
+            try:
+                if isinstance(cards, CustodyError):
+                    raise cards
+                secret = await submission.lane.secret(submission.tenant)
+                # Asked only now: of an earlier send under this key the breaker knows nothing.
+                admission = stack.enter_context(submission.lane.breaker.admitted())
+                with watch.running("intent"):
+                    intent = await self._attempt(call, cards, claim, hold)  # 4
+                attempted = True
+            except (CustodyError, GatewayError) as error:
+                if claim.of is None or not claim.unsettled:
+                    raise
+                return _still_unknown(claim.of, error)
+            finally:
+                if not attempted:
+                    await self._authorizations.free(hold)
+            end = await self._to_the_end(submission, cards, intent, (secret, admission), watch)
         with watch.running("outcome"):
             recorded = await self._authorizations.settle(  # 8
                 intent,
@@ -267,16 +276,17 @@ class Authorize:
         submission: Submission,
         cards: _Cards,
         intent: Intent,
-        secret: Secret,
+        leave: tuple[Secret, Admission],
         watch: Stopwatch,
     ) -> _End:
         """Open and send. An intent ends whatever happens: what is not foreseen is `unknown`."""
+        secret, admission = leave
         started = self._monotonic()
         try:
             with watch.running("decrypt"):
                 opened = await self._opener.open(cards.opens, intent=intent.id)  # 5
             by_token = _opened_cards(submission.order, cards, opened)
-            body = fill(submission.order, by_token)
+            body = fill(submission.order, by_token, submission.lane.login(secret))
         except CustodyError as error:
             return _not_sent("decrypt", error.code, retryable=error.retryable)
         except Exception:  # noqa: BLE001 - nothing has been sent, and that must be on record
@@ -288,17 +298,24 @@ class Authorize:
                 outcome = await submission.lane.send(  # 6
                     submission.tenant, submission.call, secret, body
                 )
+            submission.lane.heard(admission, outcome)
             with watch.running("scrub"):
-                return self._end(submission, outcome, tuple(by_token.values()))  # 7
+                return await self._end(submission, outcome, tuple(by_token.values()))  # 7
         except Exception:  # noqa: BLE001 - it may have been sent
             return self._unknown(submission, "sending", "internal_error", None)
         finally:
             body[:] = bytes(len(body))  # minimized, not zeroized: the transport had a copy
 
-    def _end(self, submission: Submission, outcome: Outcome, sent: Sequence[OpenedCard]) -> _End:
+    async def _end(
+        self, submission: Submission, outcome: Outcome, sent: Sequence[OpenedCard]
+    ) -> _End:
         match outcome:
             case Replied():
-                return self._read(submission, outcome, sent)
+                owner = Owner(submission.tenant, submission.actor)
+                cleaned = await self._reply_cards.cleaned(
+                    submission.lane.preset, owner, outcome, sent
+                )
+                return self._read(submission, outcome, cleaned)
             case NotSent(phase, code):
                 if code is Failure.EGRESS_DENIED:
                     self._metrics.egress_denied("address")
@@ -310,15 +327,14 @@ class Authorize:
 
     def _unknown(self, submission: Submission, phase: str, code: str, status: int | None) -> _End:
         """Whether a repeat is of use is the claim table's: it would be sent under the same key."""
-        rules = _rules(submission.lane)
+        rules = _rules(submission)
         replayable = rules.replay_seconds is not None and submission.idempotency_key is not None
         ending = Ending(State.UNKNOWN, status=status, phase=phase, reason=code)
         return _End(ending, None, problem=code, retryable=replayable)
 
-    def _read(self, submission: Submission, reply: Replied, sent: Sequence[OpenedCard]) -> _End:
-        """Clean the answer, and read from it what happened."""
+    def _read(self, submission: Submission, reply: Replied, cleaned: Scrubbed | Reflected) -> _End:
+        """Read from the cleaned answer what happened."""
         lane = submission.lane
-        cleaned = scrub(reply.headers, reply.body, sent)
         said = read_result(lane.preset, submission.operation, reply.status, cleaned)
         if isinstance(said, UnknownOutcome):
             end = self._unknown(submission, "reply", said.reason, reply.status)
@@ -373,10 +389,11 @@ class Authorize:
             )
 
 
-def _rules(lane: Lane) -> RepeatRules:
+def _rules(submission: Submission) -> RepeatRules:
+    preset, operation = submission.lane.preset, submission.operation
     return RepeatRules(
-        replay_seconds=lane.preset.idempotency.replay_seconds or None,
-        not_executed=frozenset(lane.preset.not_executed_statuses),
+        replay_seconds=preset.idempotency.replay_seconds or None if operation.replay else None,
+        not_executed=frozenset(preset.not_executed_statuses),
     )
 
 
@@ -452,7 +469,7 @@ def _withheld(end: _End) -> _End:
 
 def _with_retry(lane: Lane, headers: Headers) -> Headers:
     """Say that a repeat is safe, where the processor itself has not said anything."""
-    name = lane.preset.errors.retry_header
+    name = lane.preset.errors[-1].retry_header
     if name is None or any(known.lower() == name for known, _ in headers):
         return headers
     return (*headers, (name, "true"))

@@ -6,13 +6,15 @@ Commands that need a deployment take `--config F` or `--embedded DIR`.
 
 import typer
 
-from gateway.app import VERSION
+from gateway.commands.ca import ca
 from gateway.commands.credentials import credentials
 from gateway.commands.demo import demo
+from gateway.commands.explain import explain_command
 from gateway.commands.ledger import ledger
 from gateway.commands.options import EX_CONFIG, EX_FAILED, fail
 from gateway.commands.serving import check_config, up
 from gateway.commands.tenants import tenants
+from gateway.custody import VERSION
 from vault.errors import CustodyError, StartRefused
 
 app = typer.Typer(
@@ -25,9 +27,11 @@ app = typer.Typer(
 app.command()(up)
 app.command()(demo)
 app.command("check-config")(check_config)
+app.command("explain")(explain_command)
 app.add_typer(tenants, name="tenants")
 app.add_typer(credentials, name="credentials")
 app.add_typer(ledger, name="ledger")
+app.add_typer(ca, name="ca")
 
 
 @app.command()

@@ -1,110 +1,38 @@
 """`panward.toml` as one frozen `Config`: read once, complete or refused.
 
 Secrets are never in it: it names files that hold them. Paths are relative to the file's folder.
-There is no switch here that turns a protection off.
 """
 
+import base64
 import ssl
+from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from gateway import preset as presets
 from gateway.addresses import AddressAllow, Host, HostRefused, checked_host
+from gateway.config_file import (
+    ConfigFile,
+    ConnectConfig,
+    DatabaseConfig,
+    LedgerConfig,
+    ListenersConfig,
+    LoginConfig,
+    RouteConfig,
+    VaultConfig,
+)
+from gateway.limits import BURST, CONCURRENCY, PER_SECOND
 from gateway.preset import Preset
 from gateway.preset_rules import problems_of
 from vault.errors import StartRefused
 from vault.transit import VaultAccess
 
-ROUTE_NAME: Final = "^[a-z0-9_-]{1,64}$"
 FILE_BYTES_MAX: Final = 1 << 20
-
-Port = Annotated[int, Meta(ge=1, le=65535)]
-Name = Annotated[str, Meta(pattern=ROUTE_NAME)]
-
-
-class ListenerConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """One listening socket, always TLS 1.2 or newer."""
-
-    port: Port
-    certificate_file: str
-    private_key_file: str
-    host: str = "127.0.0.1"
-    keepalive_seconds: Annotated[float, Meta(gt=0, le=300)] = 10.0
-    names: tuple[str, ...] = ()
-    connections_per_address_max: Annotated[int, Meta(ge=1)] | None = None
-
-
-class ListenersConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Three audiences, three sockets."""
-
-    public: ListenerConfig
-    private: ListenerConfig
-    ops: ListenerConfig
-
-
-class LoginConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """One AppRole login."""
-
-    role_id_file: str
-    secret_id_file: str
-
-
-class VaultConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where HashiCorp Vault (or OpenBao) is, and the logins: `credentials` only for a command."""
-
-    addresses: Annotated[tuple[str, ...], Meta(min_length=1)]
-    ca_file: str
-    tokenize: LoginConfig
-    reveal: LoginConfig
-    credentials: LoginConfig | None = None
-    client_certificate_file: str | None = None
-    client_key_file: str | None = None
-
-
-class DatabaseConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Two roles: the owner migrates, the runtime role works."""
-
-    runtime_dsn_file: str
-    owner_dsn_file: str | None = None
-
-
-class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """`origin` names the log for ever: a schema-less URL without trailing slash."""
-
-    origin: Annotated[str, Meta(pattern="^[a-z0-9.-]+(/[A-Za-z0-9._-]+)*$", max_length=255)]
-
-
-class RouteConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """One processor: where its cards may go, and nowhere else."""
-
-    name: Name
-    preset: str
-    host: str
-    credential: Literal["injected", "own"] = "injected"
-    address_allow: tuple[str, ...] = ()
-    ca_file: str | None = None
-    concurrency: Annotated[int, Meta(ge=1, le=1024)] = 128
-
-
-class EmbeddedConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Present when the children of `--embedded` hold the keys and the rows."""
-
-    folder: str
-
-
-class _File(Struct, frozen=True, forbid_unknown_fields=True):
-    env: Literal["test", "live"]
-    state_folder: str
-    listeners: ListenersConfig
-    vault: VaultConfig
-    database: DatabaseConfig
-    ledger: LedgerConfig
-    routes: tuple[RouteConfig, ...] = ()
-    embedded: EmbeddedConfig | None = None
 
 
 class Route(Struct, frozen=True):
@@ -118,6 +46,16 @@ class Route(Struct, frozen=True):
     address_allow: AddressAllow
     ca_file: Path | None
     concurrency: int
+    crl_file: Path | None = None
+    crl_check: Literal["leaf", "chain"] = "leaf"
+    spki_pins: tuple[bytes, ...] = ()
+    client_certificate: bool = False
+    egress_proxy: Host | None = None
+    egress_proxy_login: str | None = None
+    connect_names: tuple[Host, ...] = ()
+    tenant_concurrency: int = CONCURRENCY
+    rate_per_second: float = PER_SECOND
+    rate_burst: int = BURST
 
 
 class Config(Struct, frozen=True):
@@ -160,7 +98,7 @@ def load_config(path: Path) -> Config:
         if len(content) > FILE_BYTES_MAX:
             problem = "is too large"
         else:
-            parsed = msgspec.toml.decode(content, type=_File)
+            parsed = msgspec.toml.decode(content, type=ConfigFile)
     except OSError:
         problem = "cannot be read"
     except msgspec.DecodeError as error:  # the operator's own file: its words are safe to show
@@ -170,7 +108,7 @@ def load_config(path: Path) -> Config:
     return _checked(parsed, path)
 
 
-def _checked(parsed: _File, path: Path) -> Config:
+def _checked(parsed: ConfigFile, path: Path) -> Config:
     names = [route.name for route in parsed.routes]
     if len(set(names)) != len(names):
         raise StartRefused("routes: two routes have the same name")
@@ -190,6 +128,11 @@ def _checked(parsed: _File, path: Path) -> Config:
         embedded=path.absolute().parent / parsed.embedded.folder if parsed.embedded else None,
     )
     _check_files(config)
+    for name in parsed.listeners.of_route:
+        if name not in names:
+            raise StartRefused(f"listeners.of_route.{name}: there is no route of this name")
+    if parsed.listeners.connect is not None:
+        _check_connect_names(config.routes)
     _check_dsn(config.secret(parsed.database.runtime_dsn_file), "database.runtime_dsn_file")
     return config
 
@@ -216,35 +159,62 @@ def _check_dsn(dsn: str, setting: str) -> None:
 def _check_files(config: Config) -> None:
     listeners = config.listeners
     named = [
-        (f"listeners.{name}", listener)
-        for name, listener in (
-            ("public", listeners.public),
-            ("private", listeners.private),
-            ("ops", listeners.ops),
-        )
+        ("listeners.public", listeners.public),
+        ("listeners.private", listeners.private),
+        ("listeners.ops", listeners.ops),
+        *((f"listeners.of_route.{name}", one) for name, one in listeners.of_route.items()),
     ]
     ports = [(listener.host, listener.port) for _, listener in named]
+    if listeners.connect is not None:
+        ports.append((listeners.connect.host, listeners.connect.port))
+        _check_connect(listeners.connect)
     if len(set(ports)) != len(ports):
         raise StartRefused("listeners: two of them have the same port")
     wanted = [("vault.ca_file", config.vault.ca_file)]
     for name, listener in named:
         wanted.append((f"{name}.certificate_file", listener.certificate_file))
         wanted.append((f"{name}.private_key_file", listener.private_key_file))
+        if listener.client_ca_file is not None:
+            wanted.append((f"{name}.client_ca_file", listener.client_ca_file))
     for setting, name in wanted:
         if not config.file(name).is_file():
             raise StartRefused(f"{setting}: there is no file {config.file(name)}")
 
 
-def _route(route: RouteConfig, parsed: _File, folder: Path) -> Route:
+def _check_connect(connect: ConnectConfig) -> None:
+    files = (connect.certificate_file, connect.private_key_file)
+    if (files[0] is None) != (files[1] is None):
+        raise StartRefused("listeners.connect: a certificate_file needs its private_key_file")
+    if files[0] is None and not connect.plain and not _is_loopback(connect.host):
+        raise StartRefused(
+            "listeners.connect: beyond loopback it needs a certificate_file and private_key_file,"
+            " or plain = true, with which API keys cross the network in the clear"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _route(route: RouteConfig, parsed: ConfigFile, folder: Path) -> Route:
     where = f"routes.{route.name}"
     preset = _preset(route.preset, folder, where)
     allow, (host, port) = _addresses(route, where)
     if route.credential not in preset.credential.modes:
         raise StartRefused(f'{where}: the preset does not allow credential = "{route.credential}"')
-    _check_host(preset, host, parsed, where, private=bool(route.address_allow))
+    # Behind a proxy the list speaks of the proxy: then only the preset's own hosts will do.
+    private = bool(route.address_allow) and route.egress_proxy is None
+    _check_host(preset, host, parsed, where, private=private)
     ca_file = folder / route.ca_file if route.ca_file else None
     if ca_file is not None:
         _check_ca(ca_file, where)
+    proxy = _named(route.egress_proxy, allow, where) if route.egress_proxy else None
+    if proxy is not None and not (route.egress_proxy or "").endswith(f":{proxy.port}"):
+        raise StartRefused(f"{where}: egress_proxy must say its port")
+    names = route.connect_names
     return Route(
         name=route.name,
         preset=preset,
@@ -254,15 +224,64 @@ def _route(route: RouteConfig, parsed: _File, folder: Path) -> Route:
         address_allow=allow,
         ca_file=ca_file,
         concurrency=route.concurrency,
+        crl_file=folder / route.crl_file if route.crl_file else None,
+        crl_check=route.crl_check,
+        spki_pins=tuple(base64.b64decode(pin) for pin in route.spki_pins),
+        client_certificate=route.client_certificate,
+        egress_proxy=proxy,
+        egress_proxy_login=_login(route, folder, where),
+        connect_names=(
+            (Host(host, port),)
+            if names is None
+            else tuple(_named(name, allow, where) for name in names)
+        ),
+        tenant_concurrency=route.tenant_concurrency,
+        rate_per_second=route.rate_per_second,
+        rate_burst=route.rate_burst,
     )
+
+
+def _login(route: RouteConfig, folder: Path, where: str) -> str | None:
+    """Read `user:password` for the proxy between here and the processor."""
+    if route.egress_proxy_login_file is None:
+        return None
+    try:
+        text = (folder / route.egress_proxy_login_file).read_text("ascii").strip()
+    except (OSError, UnicodeError):
+        text = ""
+    if ":" not in text:
+        raise StartRefused(f"{where}: egress_proxy_login_file must hold user:password")
+    return text
+
+
+def _check_connect_names(routes: Sequence[Route]) -> None:
+    """A tunnel is for one route: which, its host alone says."""
+    owners: dict[Host, str] = {}
+    for route in routes:
+        for name in route.connect_names:
+            if name in owners:
+                raise StartRefused(
+                    f"routes.{route.name}: {name.name}:{name.port} is the connect name of"
+                    f" {owners[name]} too: give one of them other connect_names"
+                )
+            owners[name] = route.name
+
+
+def _named(text: str, allow: AddressAllow, where: str) -> Host:
+    try:
+        return checked_host(text, allow)
+    except HostRefused as refusal:
+        problem = str(refusal)
+    raise StartRefused(f"{where}: {problem}")
 
 
 def _addresses(route: RouteConfig, where: str) -> tuple[AddressAllow, Host]:
     try:
         allow = AddressAllow.parse(route.address_allow)
-        return allow, checked_host(route.host, allow)
     except HostRefused as refusal:
         problem = str(refusal)
+    else:
+        return allow, _named(route.host, allow, where)
     raise StartRefused(f"{where}: {problem}")
 
 
@@ -283,17 +302,20 @@ def _preset(name: str, folder: Path, where: str) -> Preset:
     return preset
 
 
-def _check_host(preset: Preset, host: str, parsed: _File, where: str, *, private: bool) -> None:
+def _check_host(
+    preset: Preset, host: str, parsed: ConfigFile, where: str, *, private: bool
+) -> None:
     """Embedded keys never meet a live processor; a card goes to the preset's hosts or stays here.
 
     A host of one's own (a simulated processor) must be at an address that the route lists.
     """
     hosts = preset.hosts
-    if host not in hosts.live + hosts.test and not private:
+    live, test = hosts.are_live(host), hosts.are_test(host)
+    if not live and not test and not private:
         raise StartRefused(f"{where}: {preset.title} has no such host")
-    if parsed.embedded is not None and host in hosts.live:
+    if parsed.embedded is not None and live:
         raise StartRefused(f"{where}: an embedded deployment never speaks to a live processor")
-    if parsed.env == "live" and host in set(hosts.test) - set(hosts.live):
+    if parsed.env == "live" and test and not live:
         raise StartRefused(f"{where}: a test host in a live deployment")
 
 

@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from gateway.config import Config, load_config, vault_access
+from gateway.sandbox.accounts import credentials_of
+from gateway.sandbox.processors import transaction_key
 from vault.api_keys import NewApiKey, Scope, new_api_key, route_scope
 from vault.db import Database, migrate
 from vault.embedded.bootstrap import Embedded, EmbeddedParts, StartOptions
@@ -32,10 +34,19 @@ from vault.tenant_table import ApiKeyRow, Tenant, TenantTable
 from vault.tokens import new_id
 from vault.transit import Transit, VaultAccess
 
-LISTENERS: Final = ("public", "private", "ops", "sandbox")
+LISTENERS: Final = ("public", "private", "ops", "connect", "sandbox")
 ORIGIN: Final = "panward.test/embedded"
 TENANT: Final = "demo-shop"
-ROUTE: Final = "stripe"
+FIRST_ACCOUNT: Final = "acct_1"
+ROUTES: Final[Mapping[str, tuple[str, ...]]] = {
+    "stripe": ("api.stripe.com", "files.stripe.com"),
+    "adyen": ("checkout-test.adyen.com", "pal-test.adyen.com"),
+    "checkout_com": ("api.sandbox.checkout.com",),
+    "braintree": ("api.sandbox.braintreegateway.com", "payments.sandbox.braintree-api.com"),
+    "cybersource": ("apitest.cybersource.com",),
+    "authorize_net": ("apitest.authorize.net",),
+}
+"""The simulated processors, and the names by which an SDK asks for them through the proxy."""
 PUBLIC_LIMITS: Final = (
     "\nconnections_per_address_max = 64  # one browser needs few; raise behind a proxy"
 )
@@ -203,7 +214,7 @@ secret_id_file = {_quoted(parts.logins[login].secret_id_file)}"""
 env = "test"
 state_folder = "gateway"
 {listeners}
-
+{_connect(parts)}
 [vault]
 addresses = ["{parts.vault_address}"]
 ca_file = {_quoted(parts.vault_ca_file)}
@@ -218,16 +229,37 @@ owner_dsn_file = "secrets/owner.dsn"
 [ledger]
 origin = "{ORIGIN}"
 
-[[routes]]
-name = "{ROUTE}"
-preset = "stripe"
-host = "127.0.0.1:{parts.ports["sandbox"]}"  # the simulated processor
-address_allow = ["127.0.0.1/32"]
-ca_file = {_quoted(parts.tls_ca_file)}
-
+{_routes(parts)}
 [embedded]
 folder = "."
 """
+
+
+def _connect(parts: EmbeddedParts) -> str:
+    """The proxy, which needs an authority: a folder of an earlier version has none."""
+    if not parts.has_authority:
+        return "\n# No proxy: this folder was made by an earlier version. Begin with a new one.\n"
+    return f"""
+[listeners.connect]  # HTTPS_PROXY for SDKs; plain, because it is on loopback
+host = "127.0.0.1"
+port = {parts.ports["connect"]}
+"""
+
+
+def _routes(parts: EmbeddedParts) -> str:
+    """Each simulated processor; they are told apart by their paths."""
+    return "\n".join(
+        f"""\
+[[routes]]
+name = "{name}"
+preset = "{name}"
+host = "127.0.0.1:{parts.ports["sandbox"]}"  # the simulated processor
+address_allow = ["127.0.0.1/32"]
+ca_file = {_quoted(parts.tls_ca_file)}
+connect_names = {msgspec.json.encode(connect_names).decode()}
+"""
+        for name, connect_names in ROUTES.items()
+    )
 
 
 def _quoted(path: Path) -> str:
@@ -259,13 +291,12 @@ async def _provide_tenant(
         )
     finally:
         await database.close()
-    await set_credential(
-        config, tenant.id, ROUTE, {"api_key": sandbox.api_key_file.read_text("ascii").strip()}
-    )
+    for route, secrets_ in processor_secrets(sandbox.api_key_file.read_text("ascii").strip()):
+        await set_credential(config, tenant.id, route, secrets_)
     made = Credentials(
         public_url="",
         private_url="",
-        proxy_url=None,
+        proxy_url="",
         ops_url="",
         ca_file="",
         tenant=tenant.id,
@@ -276,6 +307,22 @@ async def _provide_tenant(
     write_private(path, _document(_credentials(parts, made)))
 
 
+def processor_secrets(api_key: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Give, for each route, how the first account of the simulated processors proves itself."""
+    account = credentials_of([api_key])[FIRST_ACCOUNT]
+    for route in ROUTES:
+        short = route == "authorize_net"
+        yield (
+            route,
+            {
+                "api_key": transaction_key(api_key) if short else account.api_key,
+                "user": account.user,
+                "secret": account.secret,
+                "merchant_id": FIRST_ACCOUNT,
+            },
+        )
+
+
 async def new_tenant(
     table: TenantTable, name: str, *, at: datetime
 ) -> tuple[Tenant, NewApiKey, NewApiKey]:
@@ -284,7 +331,7 @@ async def new_tenant(
     await table.add(tenant)
     publishable = new_api_key("publishable_key", "test")
     secret = new_api_key("secret_key", "test")
-    scopes = frozenset({*(scope.value for scope in Scope), route_scope(ROUTE)})
+    scopes = frozenset({*(scope.value for scope in Scope), *map(route_scope, ROUTES)})
     nothing: frozenset[str] = frozenset()
     row = ApiKeyRow(
         publishable.id, tenant.id, "publishable_key", publishable.digest, nothing, at, None, None
@@ -349,6 +396,7 @@ def _credentials(parts: EmbeddedParts, kept: Credentials) -> Credentials:
         kept,
         public_url=f"https://127.0.0.1:{parts.ports['public']}",
         private_url=f"https://127.0.0.1:{parts.ports['private']}",
+        proxy_url=(f"http://127.0.0.1:{parts.ports['connect']}" if parts.has_authority else None),
         ops_url=f"https://127.0.0.1:{parts.ports['ops']}",
         ca_file=str(parts.tls_ca_file),
     )

@@ -6,50 +6,109 @@ A pool for each tenant: what one tenant's credential opened never carries anothe
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from datetime import datetime
+from typing import Final, assert_never
 
+from gateway.addresses import HTTPS_PORT
+from gateway.breaker import Admission, Breaker, ended_well
+from gateway.call import Call
 from gateway.config import Route
 from gateway.errors import CredentialsMissing
-from gateway.exchange import Outcome
-from gateway.order import Call
-from gateway.preset import Preset
+from gateway.exchange import Outcome, Phase
+from gateway.limits import TenantLimits
+from gateway.preset import Place, Preset
+from gateway.resign import SigningKey, signed_again, signing_key
 from gateway.upstream import Upstream
+from gateway.upstream_tls import ClientCertificateRefused
 from vault.keys import RevealKeys
 
 KEY_NAME: Final = "api_key"
-"""The name under which HashiCorp Vault keeps a processor's API key at `processor/…`."""
+USER_NAME: Final = "user"
+SECRET_NAME: Final = "secret"  # noqa: S105 - the name of one
+MERCHANT_NAME: Final = "merchant_id"
+CERTIFICATE_NAME: Final = "client_certificate"
+CERTIFICATE_KEY_NAME: Final = "client_key"
+"""The names under which HashiCorp Vault keeps a tenant's secrets at `processor/…`."""
+
+_NEEDED: Final[Mapping[Place, tuple[str, ...]]] = {
+    "bearer": (KEY_NAME,),
+    "basic_user": (KEY_NAME,),
+    "basic_password": (USER_NAME, KEY_NAME),
+    "header": (KEY_NAME,),
+    "body": (USER_NAME, KEY_NAME),
+    "signature": (USER_NAME, SECRET_NAME),
+}
 
 OWN_HEADERS: Final = "panward-"
 POOLS_MAX: Final = 256
 """Tenants of one route with connections of their own; beyond, idle ones are closed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Secret:
-    """What is put in the place of the caller's credential; None: the caller's own passes."""
+    """What a tenant's calls are made with, by name; empty where the caller's own login passes."""
 
-    headers: tuple[tuple[str, str], ...] | None
+    values: Mapping[str, str]
 
-    def __repr__(self) -> str:
-        return "Secret"
+
+NOTHING: Final = Secret({})
 
 
 @dataclass(slots=True)
 class _Pool:
     upstream: Upstream
+    certificate: tuple[str, str] | None
     under_way: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """What keeps calls from leaving: how many a tenant may make, and a processor that is down."""
+
+    limits: TenantLimits
+    breaker: Breaker
+
+
+MakeUpstream = Callable[[tuple[str, str] | None], Upstream]
+"""Opens connections, with a tenant's certificate and its key. Raises ClientCertificateRefused."""
 
 
 class Lane:
     """One route: where a tenant's calls go, and with whose key."""
 
     def __init__(
-        self, route: Route, make_upstream: Callable[[], Upstream], keys: RevealKeys
+        self,
+        route: Route,
+        make_upstream: MakeUpstream,
+        keys: RevealKeys,
+        guards: Guards,
+        *,
+        now: Callable[[], datetime],
     ) -> None:
         self._route = route
         self._make_upstream = make_upstream
         self._keys = keys
+        self._guards = guards
+        self._now = now
         self._pools: dict[str, _Pool] = {}
+
+    @property
+    def limits(self) -> TenantLimits:
+        return self._guards.limits
+
+    @property
+    def breaker(self) -> Breaker:
+        return self._guards.breaker
+
+    def heard(self, admission: Admission, outcome: Outcome) -> None:
+        """Tell the breaker how a call ended, where that says something of the processor.
+
+        A tenant's own certificate may be what TLS failed for: that is no word on the others.
+        """
+        ok = ended_well(outcome)
+        own = self._route.client_certificate and getattr(outcome, "phase", None) is Phase.TLS
+        if ok is not None and not own:
+            self.breaker.settled(admission, ok=ok)
 
     @property
     def name(self) -> str:
@@ -73,35 +132,71 @@ class Lane:
             await pool.upstream.close()
 
     async def secret(self, tenant: str) -> Secret:
-        """Return what authenticates a tenant to the processor.
+        """Return what a tenant's calls are made with.
 
-        Raises CredentialsMissing when none are set for this tenant and route; any KeysError.
+        Raises CredentialsMissing when some of it is not set for this tenant and route; any
+        KeysError.
         """
-        if not self.injects:
-            return Secret(None)
+        needed = self._needed()
+        if not needed:
+            return NOTHING
         stored = await self._keys.processor_secret(tenant, self.name)
-        key = stored.get(KEY_NAME) if stored is not None else None
-        if key is None:
+        if stored is None or not all(name in stored for name in needed):
             raise CredentialsMissing
-        return Secret((_header(self.preset, key),))
+        secret = Secret(stored)
+        self._pool(tenant, secret)  # a certificate that cannot be used is told before the intent
+        return secret
+
+    def _needed(self) -> tuple[str, ...]:
+        place = self.preset.credential.sent
+        login = _NEEDED[place] if self.injects or place == "signature" else ()
+        return (*login, *self._certificate)
+
+    @property
+    def _certificate(self) -> tuple[str, ...]:
+        return (CERTIFICATE_NAME, CERTIFICATE_KEY_NAME) if self._route.client_certificate else ()
+
+    def login(self, secret: Secret) -> Mapping[str, str] | None:
+        """Return what takes the place of a login in the body, where a preset has it there."""
+        in_body = self.injects and self.preset.credential.sent == "body"
+        return secret.values if in_body else None
 
     async def send(
         self, tenant: str, call: Call, secret: Secret, body: bytes | bytearray
     ) -> Outcome:
         """Send a call with the right credential and this body, once."""
-        pool = self._pool(tenant)
+        pool = self._pool(tenant, secret)
         pool.under_way += 1
         try:
             await self._make_room()
-            headers = self._headers(call.headers, secret)
+            headers = self._headers(call, secret, body)
             return await pool.upstream.send(call.method, call.path, call.query, headers, body)
         finally:
             pool.under_way -= 1
 
-    def _pool(self, tenant: str) -> _Pool:
-        pool = self._pools.pop(tenant, None) or _Pool(self._make_upstream())
+    def _pool(self, tenant: str, secret: Secret) -> _Pool:
+        """A tenant's connections; a certificate that was replaced gets others."""
+        certificate = self._certificate_of(secret)
+        pool = self._pools.pop(tenant, None)
+        if pool is not None and pool.certificate != certificate:
+            self._pools[f"{tenant} until {id(pool)}"] = pool  # calls may be under way on them
+            pool = None
+        if pool is None:
+            pool = _Pool(self._made(certificate), certificate)
         self._pools[tenant] = pool  # now the last of them
         return pool
+
+    def _made(self, certificate: tuple[str, str] | None) -> Upstream:
+        try:
+            return self._make_upstream(certificate)
+        except ClientCertificateRefused:
+            pass
+        raise CredentialsMissing
+
+    def _certificate_of(self, secret: Secret) -> tuple[str, str] | None:
+        if not self._route.client_certificate:
+            return None
+        return secret.values[CERTIFICATE_NAME], secret.values[CERTIFICATE_KEY_NAME]
 
     async def _make_room(self) -> None:
         """Close the connections of the tenant that has not called for longest."""
@@ -114,23 +209,57 @@ class Lane:
         """The headers of a reply that go back to the merchant."""
         return tuple((name, value) for name, value in headers if self.preset.returns(name))
 
-    def _headers(self, headers: Sequence[tuple[str, str]], secret: Secret) -> list[tuple[str, str]]:
+    def signing_key(self, secret: Secret) -> SigningKey:
+        """The tenant's key at a processor that has bodies signed. Raises CredentialsMissing."""
+        values = secret.values
+        merchant = values.get(MERCHANT_NAME) if self.injects else None
+        key = signing_key(values[USER_NAME], values[SECRET_NAME], merchant)
+        if key is None:
+            raise CredentialsMissing
+        return key
+
+    def _headers(
+        self, call: Call, secret: Secret, body: bytes | bytearray
+    ) -> list[tuple[str, str]]:
         """Drop what is ours and what the preset drops; put the credential in its place."""
-        credentials = frozenset(self.preset.credential.headers)
+        credential = self.preset.credential
+        dropped: frozenset[str] = frozenset(credential.headers if self.injects else ())
+        signed: tuple[tuple[str, str], ...] = ()
+        if credential.sent == "signature" and call.proof is not None:
+            key = self.signing_key(secret)
+            host = self._route.host if self._route.port == HTTPS_PORT else self.host
+            signed = signed_again(call.proof, body, key, host=host, now=self._now())
+            dropped = frozenset(name.lower() for name, _ in signed)
         kept = [
             (name, value)
-            for name, value in headers
+            for name, value in call.headers
             if not name.lower().startswith(OWN_HEADERS)
             and self.preset.forwards(name)
-            and (secret.headers is None or name.lower() not in credentials)
+            and name.lower() not in dropped
         ]
-        return kept + list(secret.headers or ())
+        if credential.sent == "signature" or not self.injects:
+            return [*kept, *signed]
+        return kept + _headers_of(self.preset, secret.values)
 
 
-def _header(preset: Preset, key: str) -> tuple[str, str]:
-    if preset.credential.sent == "basic_user":
-        return "Authorization", "Basic " + base64.b64encode(f"{key}:".encode()).decode()
-    return "Authorization", f"Bearer {key}"
+def _headers_of(preset: Preset, values: Mapping[str, str]) -> list[tuple[str, str]]:
+    match preset.credential.sent:
+        case "bearer":
+            return [("Authorization", f"Bearer {values[KEY_NAME]}")]
+        case "basic_user":
+            return [("Authorization", _basic(values[KEY_NAME], ""))]
+        case "basic_password":
+            return [("Authorization", _basic(values[USER_NAME], values[KEY_NAME]))]
+        case "header":
+            return [(preset.credential.header or "", values[KEY_NAME])]
+        case "body" | "signature":
+            return []
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 Lanes = Mapping[str, Lane]

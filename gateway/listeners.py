@@ -40,10 +40,13 @@ AEAD_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2; all suites of TLS 1.3 are AEAD."""
 
 
-def server_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
+def server_context(
+    certificate: Path, private_key: Path, *, client_ca: Path | None = None
+) -> ssl.SSLContext:
     """TLS as a listener speaks it: 1.2 or newer, AEAD only, HTTP/1.1 by ALPN.
 
-    Raises StartRefused.
+    With `client_ca` a client may prove itself by a certificate of that authority. Raises
+    StartRefused.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # Python offers no early data (0-RTT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -52,11 +55,25 @@ def server_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     try:
         context.load_cert_chain(certificate, private_key)
+        loaded = True
     except (OSError, ssl.SSLError):
-        pass
-    else:
-        return context
-    raise StartRefused(f"{certificate} and {private_key} are not a certificate and its key")
+        loaded = False
+    if not loaded:
+        raise StartRefused(f"{certificate} and {private_key} are not a certificate and its key")
+    if client_ca is not None:
+        _ask_for_certificates(context, client_ca)
+    return context
+
+
+def _ask_for_certificates(context: ssl.SSLContext, client_ca: Path) -> None:
+    context.verify_mode = ssl.CERT_OPTIONAL  # an API key will do as well
+    try:
+        context.load_verify_locations(client_ca)
+        loaded = True
+    except (OSError, ssl.SSLError):
+        loaded = False
+    if not loaded:
+        raise StartRefused(f"{client_ca} holds no certificate authority")
 
 
 # --- one connection -----------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """A preset: what one processor's API looks like, as data.
 
 Pure, save `load`, which reads a file of this package. Here live the types of
-`gateway/processors/*.toml`, and the questions they answer by themselves: which operation is this,
-is this field text, does this header pass. What a preset must hold to make sense is in
-`gateway/preset_rules.py`. What never lives here: a processor's name.
+`gateway/processors/*.toml`, and the questions they answer by themselves: which operations may
+this path be, is this field text, does this header pass. What a preset must hold to make sense is
+in `gateway/preset_rules.py`. What never lives here: a processor's name.
 """
 
 import re
@@ -13,34 +13,56 @@ from typing import Final, Literal
 
 import msgspec
 
-from vault.authorization import Kind
+from gateway.codecs.splice import Format
+from vault.authorization import Kind, State
 from vault.errors import StartRefused
 
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
 
 PRESET_NAME: Final = re.compile("[a-z][a-z0-9_]{0,31}")
+HOST_PLACEHOLDER: Final = "{prefix}"
 
 # T-05: what a proxy and a processor could read differently has no operation and does not pass.
 # That is every escape, an empty segment, and the segments `.` and `..`.
 _PLAIN_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9_.-]+)+")
+_PLACEHOLDERS: Final = {"{version}": "[0-9]{1,4}"}  # any other is part of one segment
 _SEGMENT: Final = "[A-Za-z0-9_.-]+"
+_PREFIX: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"  # one label's: no dot, so no other domain
+
+Selectors = tuple[str, ...]
+Scalar = str | int | bool
+Place = Literal["bearer", "basic_user", "basic_password", "header", "body", "signature"]
+"""Where a key stands: in `Authorization`, in a header of its own, in the body, or in what signs."""
 
 
 class Hosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Who is called. A host of both kinds of keys counts as live."""
+    """Who is called: names, or patterns with one `{prefix}` of the merchant's own.
+
+    A host of both kinds of keys counts as live.
+    """
 
     live: tuple[str, ...]
     test: tuple[str, ...] = ()
+
+    def are_live(self, host: str) -> bool:
+        return any(_host(each).fullmatch(host) for each in self.live)
+
+    def are_test(self, host: str) -> bool:
+        return any(_host(each).fullmatch(host) for each in self.test)
 
 
 class Credential(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Whose key stands where in a call."""
 
     modes: tuple[Literal["injected", "own"], ...]
-    presented: tuple[Literal["bearer", "basic_user"], ...]
-    sent: Literal["bearer", "basic_user"]
-    headers: tuple[str, ...]
+    presented: tuple[Place, ...] = ()  # where an SDK puts its key: panward's, in `injected`
+    sent: Place  # where the processor's own goes
+    headers: tuple[str, ...]  # never logged
+    header: str | None = None  # of `header`
+    alias: Literal["checkout_com", "authorize_net", "signing_key"] | None = None
+    name: Selectors = ()  # of `body`: where the name of the login stands, and its key
+    key: Selectors = ()
 
 
 class Headers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -53,24 +75,43 @@ class Headers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class Idempotency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where the processor looks for a key, and how long a repeat under it is the same call."""
 
-    header: str
+    header: str | None = None
+    field: str | None = None
     replay_seconds: int = 0
 
 
 class CardFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where one card stands: only here does a token turn into what it stands for."""
+    """Where one card stands: only here does a token turn into what it stands for.
+
+    What a wildcard stands for is the same in all of one card's selectors.
+    """
 
     number: str
     exp_month: str | None = None
     exp_year: str | None = None
+    expiry: str | None = None  # both in one field
     cvc: str | None = None
     month_format: Literal["M", "MM"] = "M"
     year_format: Literal["YYYY", "YY"] = "YYYY"
+    expiry_format: Literal["YYYY-MM", "MM/YYYY", "MM/YY", "MMYY", "MMYYYY"] = "YYYY-MM"
     number_forms: tuple[Literal["last4"], ...] = ()  # what else than a token may stand there
 
-    def fields(self) -> tuple[str, ...]:
+    def fields(self) -> Selectors:
         """Return every field where a token may turn into something of its card."""
-        return tuple(filter(None, (self.number, self.exp_month, self.exp_year, self.cvc)))
+        named = (self.number, self.exp_month, self.exp_year, self.expiry, self.cvc)
+        return tuple(filter(None, named))
+
+
+class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"equals": "is"}):
+    """What has to stand at a path, or at any of several; null counts as nothing."""
+
+    path: str | tuple[str, ...]
+    equals: tuple[Scalar, ...] = ()
+    exists: bool | None = None
+
+    @property
+    def paths(self) -> Selectors:
+        return (self.path,) if isinstance(self.path, str) else self.path
 
 
 class Operation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -78,23 +119,30 @@ class Operation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
     name: str
     method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"]
-    path: str
-    content_type: str
+    path: str | tuple[str, ...]
     kind: Kind
+    # What the body must be, where one URL serves many operations.
+    roots: tuple[str, ...] = ()
+    when: tuple[Condition, ...] = ()
+    format: Literal["graphql"] | None = None  # what the content type does not say
     cards: tuple[CardFields, ...] = ()
+    replay: bool = True  # whether the processor honors idempotency keys here
     # In place of the preset's own, where an operation has others.
-    text: tuple[str, ...] | None = None
-    amount: tuple[str, ...] | None = None
-    currency: tuple[str, ...] | None = None
-    merchant_reference: tuple[str, ...] | None = None
+    content_types: tuple[str, ...] | None = None
+    text: Selectors | None = None
+    amount: Selectors | None = None
+    amount_unit: Literal["minor", "major"] | None = None
+    currency: Selectors | None = None
+    merchant_reference: Selectors | None = None
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.path,) if isinstance(self.path, str) else self.path
 
-class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"equals": "is"}):
-    """What has to stand at a path of the reply; null counts as nothing."""
-
-    path: str
-    equals: tuple[str | int | bool, ...] = ()
-    exists: bool | None = None
+    @property
+    def asks_the_body(self) -> bool:
+        """Whether method and path alone do not tell it."""
+        return bool(self.roots or self.when)
 
 
 class ResultRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -102,6 +150,7 @@ class ResultRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     statuses: tuple[str, ...]  # 402, or a class: 2xx
     kinds: tuple[Kind, ...] = ()  # none: all
+    operations: tuple[str, ...] = ()  # none: all
     where: tuple[Condition, ...] = ()
     result: Literal["approved", "declined", "pending", "stored", "error", "unknown"]
     reason: str | None = None  # of `unknown`
@@ -110,25 +159,41 @@ class ResultRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 class References(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where a reply has what it is remembered by: the first of these that holds text."""
 
-    processor: tuple[str, ...] = ()
-    decline_code: tuple[str, ...] = ()
-    authorization_code: tuple[str, ...] = ()
+    processor: Selectors = ()
+    decline_code: Selectors = ()
+    authorization_code: Selectors = ()
+
+
+class ReplyCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a reply holds a card that was not sent: its number becomes a token.
+
+    It is a card only with an expiry date beside: a bare number may be an invoice's.
+    """
+
+    number: str
+    exp_month: str
+    exp_year: str
+    cvc: str | None = None  # becomes zeros: nobody stores a code that was not typed (PCI 3.3.1)
 
 
 class ErrorRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How errors of these codes or statuses are shown; with neither, all the others."""
+    """How errors of these codes, statuses or states are shown; with none of them, all others."""
 
-    type: str
+    type: str = ""
     codes: tuple[str, ...] = ()
     statuses: tuple[int, ...] = ()
+    states: tuple[State, ...] = ()
     status: int | None = None  # in place of the error's own
+    bare: bool = False  # no document: one would read as an answer about the payment
 
 
-class Errors(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ErrorShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The shape of an error that this processor's SDK understands."""
 
-    content_type: Literal["application/json"]
-    body: str  # with {type}, {code}, {message} and {field}
+    formats: tuple[Format, ...] = ()  # of the call's body; none: all
+    content_type: Literal["application/json", "application/xml", "text/xml"]
+    bom: bool = False
+    body: str  # with {type}, {code}, {message}, {field} and {status}
     retry_header: str | None = None
     rules: tuple[ErrorRule, ...]
 
@@ -141,52 +206,73 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     verified: bool  # its calls were proven against the processor, or its own SDK
     timeout_seconds: float
     connect_seconds: float = 3.0
-    tls_seconds: float = 3.0
     body_bytes_max: int
     reply_bytes_max: int
     not_executed_statuses: tuple[int, ...]
-    text: tuple[str, ...] = ()
-    amount: tuple[str, ...] = ()
-    currency: tuple[str, ...] = ()
-    merchant_reference: tuple[str, ...] = ()
+    content_types: tuple[str, ...]
+    fold_names: bool = False  # creditCard, credit-card and credit_card are one name to it
+    text: Selectors = ()
+    refused: Selectors = ()  # what must not be sent through here at all
+    amount: Selectors = ()
+    amount_unit: Literal["minor", "major"] = "minor"
+    currency: Selectors = ()
+    merchant_reference: Selectors = ()
     hosts: Hosts
     credential: Credential
     headers: Headers
-    idempotency: Idempotency
-    errors: Errors
+    idempotency: Idempotency = Idempotency()
+    errors: tuple[ErrorShape, ...]
     references: References
     results: tuple[ResultRule, ...]
+    reply_cards: tuple[ReplyCard, ...] = ()
     operations: tuple[Operation, ...]
 
-    def match(self, method: str, path: str) -> Operation | None:
-        """Tell the operation of a call; the path is the raw one, without a query."""
+    def candidates(self, method: str, path: str) -> tuple[Operation, ...]:
+        """List what a call may be; the path is the raw one, without a query."""
         if not _PLAIN_PATH.fullmatch(path):
-            return None
-        return self._matching(method, path, exact=True)
+            return ()
+        return tuple(self._matching(method, path, exact=True))
 
     def passes_through(self, method: str, path: str) -> bool:
         """Whether a call that is no operation may be made at all.
 
         Not if a processor that is lax about case could take it for one: it would move money with
-        nothing in the ledger.
+        nothing in the ledger. One whose body is no operation's has been looked at.
         """
-        return bool(_PLAIN_PATH.fullmatch(path)) and not self._matching(method, path, exact=False)
+        if not _PLAIN_PATH.fullmatch(path):
+            return False
+        candidates = self.candidates(method, path)
+        if candidates:
+            return all(each.asks_the_body for each in candidates)
+        return not self._matching(method, path, exact=False)
+
+    def accepts(self, operation: Operation, media_type: str) -> bool:
+        """Whether a body of this type, without parameters, is one of the operation's."""
+        own = operation.content_types
+        return media_type in (self.content_types if own is None else own)
 
     def selectors(
         self,
         operation: Operation,
         what: Literal["text", "amount", "currency", "merchant_reference"],
-    ) -> tuple[str, ...]:
+    ) -> Selectors:
         """Return an operation's own selectors, or what the preset says for all of them."""
-        own: tuple[str, ...] | None = getattr(operation, what)
+        own: Selectors | None = getattr(operation, what)
         if own is not None:
             return own
-        for_all: tuple[str, ...] = getattr(self, what)
+        for_all: Selectors = getattr(self, what)
         return for_all
 
-    def is_text(self, operation: Operation, name: str) -> bool:
+    def unit(self, operation: Operation) -> Literal["minor", "major"]:
+        """Tell whether amounts are written in cents or in euros."""
+        return operation.amount_unit or self.amount_unit
+
+    def is_text(self, operation: Operation, name: str, *, form: bool) -> bool:
         """Whether a field is declared as text, in which a token stays a token."""
-        return any(_pattern(each).fullmatch(name) for each in self.selectors(operation, "text"))
+        return any(
+            text_pattern(each, form=form).fullmatch(name)
+            for each in self.selectors(operation, "text")
+        )
 
     def forwards(self, header: str) -> bool:
         """Whether a request's header goes on to the processor; credentials are not asked here."""
@@ -196,11 +282,13 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Whether a reply's header goes back to the merchant."""
         return _in_list(header, self.headers.reply_passed)
 
-    def _matching(self, method: str, path: str, *, exact: bool) -> Operation | None:
-        for operation in self.operations:
-            if operation.method == method and _path(operation.path, exact=exact).fullmatch(path):
-                return operation
-        return None
+    def _matching(self, method: str, path: str, *, exact: bool) -> list[Operation]:
+        return [
+            operation
+            for operation in self.operations
+            if operation.method == method
+            and any(_path(each, exact=exact).fullmatch(path) for each in operation.paths)
+        ]
 
 
 def parse(data: bytes) -> Preset:
@@ -216,14 +304,20 @@ def load(name: str) -> Preset:
     """Read one of the presets that come with panward."""
     file = files("gateway.processors").joinpath(f"{name}.toml")
     if not PRESET_NAME.fullmatch(name) or not file.is_file():
-        raise StartRefused("there is no preset of this name")
+        raise StartRefused(f"there is no preset of this name; there are: {', '.join(names())}")
     return parse(file.read_bytes())
 
 
+def names() -> list[str]:
+    """Name the presets that come with panward."""
+    found = (each.name for each in files("gateway.processors").iterdir())
+    return sorted(each.removesuffix(".toml") for each in found if each.endswith(".toml"))
+
+
 def segments(template: str) -> str:
-    """Spell a path template as a pattern: `{id}` is one whole segment."""
+    """Spell a path template as a pattern: a placeholder never reaches beyond its segment."""
     return "".join(
-        _SEGMENT if part.startswith("{") else re.escape(part)
+        _PLACEHOLDERS.get(part, _SEGMENT) if part.startswith("{") else re.escape(part)
         for part in re.split(r"(\{[a-z_]+\})", template)
     )
 
@@ -234,11 +328,33 @@ def _path(template: str, *, exact: bool) -> re.Pattern[str]:
     return re.compile(segments(template), 0 if exact else re.IGNORECASE)
 
 
+@lru_cache(maxsize=1024)
+def _host(pattern: str) -> re.Pattern[str]:
+    return re.compile(_PREFIX.join(re.escape(part) for part in pattern.split(HOST_PLACEHOLDER)))
+
+
 @lru_cache(maxsize=4096)
-def _pattern(selector: str) -> re.Pattern[str]:
-    """`*` stands for any characters but brackets: `metadata[*]` is one level of metadata."""
-    return re.compile("[^][]*".join(re.escape(part) for part in selector.split("*")))
+def text_pattern(selector: str, *, form: bool) -> re.Pattern[str]:
+    """Spell a text field's selector as a pattern of names.
+
+    In a form `*` stands for any characters but brackets: `metadata[*]` is one level. Elsewhere it
+    is one name or index, and at the end all that stands below: `metadata.*`.
+    """
+    if form:
+        return re.compile("[^][]*".join(map(re.escape, selector.split("*"))))
+    below = selector.endswith(".*")
+    steps = selector.removesuffix(".*").replace("[*]", "").split(".")
+    one = r'(?:[^].["[]+|\["[^"]*"\])'
+    path = r"\.".join(
+        (one if step == "*" else re.escape(step)) + r"(?:\[[0-9]+\])*" for step in steps
+    )
+    return re.compile(path + (r"(?:[.\[].*)" if below else ""), re.DOTALL)
+
+
+@lru_cache(maxsize=4096)
+def _header_pattern(listed: str) -> re.Pattern[str]:
+    return re.compile("[^][]*".join(map(re.escape, listed.split("*"))))
 
 
 def _in_list(header: str, listed: tuple[str, ...]) -> bool:
-    return any(_pattern(each).fullmatch(header.lower()) for each in listed)
+    return any(_header_pattern(each).fullmatch(header.lower()) for each in listed)

@@ -8,33 +8,37 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
+from xml.etree import ElementTree as ET
 
 import msgspec
 
-from gateway.codecs import json
+from gateway.codecs.bodies import format_of
+from gateway.codecs.splice import Format
 from gateway.preset import (
-    FORM,
-    JSON,
+    HOST_PLACEHOLDER,
     PRESET_NAME,
+    Condition,
+    ErrorShape,
     Operation,
     Preset,
     ResultRule,
     segments,
+    text_pattern,
 )
-from gateway.processor_errors import PLACEHOLDER, problem
-from vault.authorization import Kind
+from gateway.processor_errors import PLACEHOLDER, Problem, shaped
+from gateway.selectors import problem_of
+from vault.authorization import Kind, State
 
 SECONDS_MAX: Final = 600
 BYTES_MAX: Final = 16 * 1_048_576
 REPLAY_SECONDS_MAX: Final = 30 * 86_400
-OPENS_MAX: Final = 32  # an intent lists what it opens, and no more than so many
-OPENED_BY_A_CARD: Final = 2  # number and CVC
+OK: Final = 200
+CARDS_MAX: Final = 16  # an intent lists what it opens: a number and a code each
 
-_CONTENT_TYPES: Final = frozenset({FORM, JSON})
 _HOST: Final = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
 _HEADER: Final = re.compile(r"[a-z0-9-]+\*?")
 _OPERATION_NAME: Final = re.compile("[a-z][a-z0-9_]*(?:\\.[a-z][a-z0-9_]*)*")
-_TEMPLATE: Final = re.compile(r"(?:/(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*|\{[a-z_]+\}))+")
+_TEMPLATE: Final = re.compile(r"(?:/(?:[A-Za-z0-9_-]|\{[a-z_]+\})(?:[A-Za-z0-9_.-]|\{[a-z_]+\})*)+")
 _STATUSES: Final = re.compile("[1-5]xx|[1-5][0-9]{2}")
 _REASON: Final = re.compile("[a-z][a-z_]*")
 
@@ -56,8 +60,9 @@ def _identity(preset: Preset) -> Iterator[str]:
     if not hosts:
         yield "hosts: at least one"
     for host in hosts:
-        if not _HOST.fullmatch(host):
-            yield f"hosts: {host!r} is no lower-case DNS name"
+        named = host.replace(HOST_PLACEHOLDER, "x", 1)
+        if not _HOST.fullmatch(named) or HOST_PLACEHOLDER in host.partition(".")[2]:
+            yield f"hosts: {host!r} is no lower-case DNS name, with {{prefix}} in its first label"
     yield from _twice("hosts", hosts)
 
 
@@ -65,32 +70,54 @@ def _limits(preset: Preset) -> Iterator[str]:
     for name, value, most in (
         ("timeout_seconds", preset.timeout_seconds, SECONDS_MAX),
         ("connect_seconds", preset.connect_seconds, preset.timeout_seconds),
-        ("tls_seconds", preset.tls_seconds, preset.timeout_seconds),
         ("body_bytes_max", preset.body_bytes_max, BYTES_MAX),
         ("reply_bytes_max", preset.reply_bytes_max, BYTES_MAX),
     ):
         if not 0 < value <= most:
             yield f"{name}: more than 0, and not more than {most}"
-    if not 0 <= preset.idempotency.replay_seconds <= REPLAY_SECONDS_MAX:
-        yield f"idempotency.replay_seconds: not more than {REPLAY_SECONDS_MAX}"
     for status in preset.not_executed_statuses:
         if status not in range(400, 500):
             yield f"not_executed_statuses: {status} is no refusal"
 
 
+def _idempotency(preset: Preset) -> Iterator[str]:
+    idempotency = preset.idempotency
+    if not 0 <= idempotency.replay_seconds <= REPLAY_SECONDS_MAX:
+        yield f"idempotency.replay_seconds: not more than {REPLAY_SECONDS_MAX}"
+    places = (idempotency.header, idempotency.field)
+    if None not in places:
+        yield "idempotency: either a header or a field"
+    if idempotency.replay_seconds and places == (None, None):
+        yield "idempotency.replay_seconds: a repeat needs a key that the processor sees"
+    if idempotency.header is not None and not preset.forwards(idempotency.header):
+        yield "headers.request_dropped: the idempotency key would not reach the processor"
+
+
+def _credential(preset: Preset) -> Iterator[str]:
+    credential = preset.credential
+    places = {*credential.presented, credential.sent}
+    if "header" in places and credential.header is None:
+        yield "credential.header: the name of the header that holds the key"
+    if credential.header is not None and credential.header not in credential.headers:
+        yield "credential.headers: must list the key's own header"
+    if "body" in places and not (credential.name and credential.key):
+        yield "credential: name and key say where the login stands in the body"
+    if "injected" in credential.modes and not credential.presented:
+        yield "credential.presented: where an SDK puts the key that is taken out"
+
+
 def _headers(preset: Preset) -> Iterator[str]:
+    idempotency = preset.idempotency.header
     named = (
         ("credential.headers", preset.credential.headers),
         ("headers.request_dropped", preset.headers.request_dropped),
         ("headers.reply_passed", preset.headers.reply_passed),
-        ("idempotency.header", (preset.idempotency.header,)),
+        ("idempotency.header", () if idempotency is None else (idempotency,)),
     )
     for where, headers in named:
         for header in headers:
             if not _HEADER.fullmatch(header):
                 yield f"{where}: {header!r} is no lower-case header name"
-    if not preset.forwards(preset.idempotency.header):
-        yield "headers.request_dropped: the idempotency key would not reach the processor"
     if preset.returns("location") or preset.returns("set-cookie"):
         yield "headers.reply_passed: redirects and cookies of a processor never pass"
 
@@ -98,7 +125,12 @@ def _headers(preset: Preset) -> Iterator[str]:
 def _operations(preset: Preset) -> Iterator[str]:
     operations = preset.operations
     yield from _twice("operations: name", (each.name for each in operations))
-    paths = (f"{each.method} {segments(each.path)}" for each in operations)
+    paths = (
+        f"{each.method} {segments(path)}"
+        for each in operations
+        if not each.asks_the_body
+        for path in each.paths
+    )
     yield from _twice("operations: path", paths)
     for operation in operations:
         for finding in _operation(preset, operation):
@@ -108,35 +140,71 @@ def _operations(preset: Preset) -> Iterator[str]:
 def _operation(preset: Preset, operation: Operation) -> Iterator[str]:
     if not _OPERATION_NAME.fullmatch(operation.name):
         yield "name: words of lower-case letters, digits and underscores, joined by dots"
-    if not _TEMPLATE.fullmatch(operation.path):
-        yield "path: segments of [A-Za-z0-9_.-], or whole ones in braces"
-    if operation.content_type not in _CONTENT_TYPES:
-        yield "content_type: there is no codec for it"
+    if not operation.paths or not all(map(_TEMPLATE.fullmatch, operation.paths)):
+        yield "path: segments of [A-Za-z0-9_.-], or placeholders in braces"
+    for content_type in operation.content_types or preset.content_types:
+        if format_of(content_type) is None:
+            yield f"content_types: there is no codec for {content_type}"
     if operation.cards and operation.kind is Kind.OTHER:
         yield "kind: a call that opens a card is never `other`"
-    if len(operation.cards) * OPENED_BY_A_CARD > OPENS_MAX:
-        yield f"cards: at most {OPENS_MAX // OPENED_BY_A_CARD}"
+    if len(operation.cards) > CARDS_MAX:
+        yield f"cards: at most {CARDS_MAX}"
+    for condition in operation.when:
+        yield from _condition(condition)
     yield from _declared(preset, operation)
 
 
 def _declared(preset: Preset, operation: Operation) -> Iterator[str]:
     declared = tuple(name for card in operation.cards for name in card.fields())
     yield from _twice("cards", declared)
+    forms = any("form" in each for each in operation.content_types or preset.content_types)
     for field in declared:
-        if preset.is_text(operation, field):
-            yield f"text: {field} is a card's field"
-        if operation.content_type == JSON and not json.is_path(field):
-            yield f"cards: {field} is no path"
+        for text in preset.selectors(operation, "text"):
+            if text_pattern(text, form=forms).fullmatch(field):
+                yield f"text: {field} is a card's field"
+    recorded = (
+        *preset.selectors(operation, "amount"),
+        *preset.selectors(operation, "currency"),
+        *preset.selectors(operation, "merchant_reference"),
+    )
+    for selector in (*declared, *recorded):
+        yield from _selector("selectors", selector)
+
+
+def _preset_selectors(preset: Preset) -> Iterator[str]:
+    credential, references = preset.credential, preset.references
+    field = preset.idempotency.field
+    named = (
+        ("refused", preset.refused),
+        ("credential", (*credential.name, *credential.key)),
+        ("idempotency.field", () if field is None else (field,)),
+        (
+            "references",
+            (*references.processor, *references.decline_code, *references.authorization_code),
+        ),
+        ("reply_cards", tuple(each.number for each in preset.reply_cards)),
+    )
+    for where, selectors in named:
+        for selector in selectors:
+            yield from _selector(where, selector, of_reply=where in {"references", "reply_cards"})
+
+
+def _selector(where: str, selector: str, *, of_reply: bool = False) -> Iterator[str]:
+    problem = problem_of(selector, Format.JSON if of_reply else None)
+    if of_reply and problem is not None:
+        problem = problem_of(selector, Format.XML)
+    if problem is not None:
+        yield f"{where}: {selector!r}: {problem}"
 
 
 def _results(preset: Preset) -> Iterator[str]:
+    names = {operation.name for operation in preset.operations}
     for number, rule in enumerate(preset.results, start=1):
         for finding in _result(rule):
             yield f"results {number}: {finding}"
-    references = preset.references
-    for path in (*references.processor, *references.decline_code, *references.authorization_code):
-        if not json.is_path(path):
-            yield f"references: {path!r} is no path"
+        for name in rule.operations:
+            if name not in names:
+                yield f"results {number}: there is no operation {name}"
 
 
 def _result(rule: ResultRule) -> Iterator[str]:
@@ -147,29 +215,53 @@ def _result(rule: ResultRule) -> Iterator[str]:
     if rule.reason is not None and not _REASON.fullmatch(rule.reason):
         yield "a reason is one word of lower-case letters"
     for condition in rule.where:
-        if not json.is_path(condition.path):
-            yield f"{condition.path!r} is no path"
-        if bool(condition.equals) == (condition.exists is not None):
-            yield f"{condition.path} needs either `is` or `exists`"
+        yield from _condition(condition)
+
+
+def _condition(condition: Condition) -> Iterator[str]:
+    for path in condition.paths:
+        yield from _selector("path", path)
+    if bool(condition.equals) == (condition.exists is not None):
+        yield f"{condition.paths[0] if condition.paths else 'path'} needs either `is` or `exists`"
 
 
 def _errors(preset: Preset) -> Iterator[str]:
-    rules = preset.errors.rules
-    if not rules or rules[-1].codes or rules[-1].statuses:
+    if not preset.errors or preset.errors[-1].formats:
+        yield "errors: the last shape must be for all others, so it names no formats"
+        return
+    for shape in preset.errors:
+        yield from _error_shape(preset, shape)
+
+
+def _error_shape(preset: Preset, shape: ErrorShape) -> Iterator[str]:
+    rules = shape.rules
+    if not rules or rules[-1].codes or rules[-1].statuses or rules[-1].states:
         yield "errors.rules: the last one must fit all others, so it names no codes or statuses"
         return
     for rule in rules:
-        if rule.status is not None and rule.status not in range(400, 600):
-            yield f"errors.rules: {rule.status} would read as success"
-    shown = problem(preset, "some_code", 'a "message"', status=400, field="some_field")
-    try:
-        document: object = msgspec.json.decode(shown.body)
-    except msgspec.DecodeError:
-        document = None
-    if document is None:
-        yield "errors.body: not JSON with its placeholders filled"
-    if not {"code", "message"} <= set(PLACEHOLDER.findall(preset.errors.body)):
+        if rule.status is not None and rule.status != OK and rule.status not in range(400, 600):
+            yield f"errors.rules: {rule.status} is no status of an error"
+    if not {"code", "message"} <= set(PLACEHOLDER.findall(shape.body)):
         yield "errors.body: needs {code} and {message}"
+    format_ = shape.formats[0] if shape.formats else None
+    for status in (502, 504):
+        left_open = Problem("some_code", "a message", status, State.UNKNOWN)
+        if shaped(preset, left_open, format_).status < 400:  # noqa: PLR2004 - RFC 9110 15.5
+            yield "errors.rules: an unknown outcome would read as an answer about the payment"
+    problem = Problem("some_code", 'a "message" & <more>', 400, field="some_field")
+    if not _is_document(shape, shaped(preset, problem, format_).body):
+        yield "errors.body: not a document of its content type with its placeholders filled"
+
+
+def _is_document(shape: ErrorShape, body: bytes) -> bool:
+    try:
+        if shape.content_type == "application/json":
+            msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
+        else:
+            ET.fromstring(body)  # noqa: S314 - the operator's own file
+    except (msgspec.DecodeError, ET.ParseError):
+        return False
+    return True
 
 
 def _twice(where: str, names: Iterable[str]) -> Iterator[str]:
@@ -181,8 +273,11 @@ def _twice(where: str, names: Iterable[str]) -> Iterator[str]:
 _RULES: Final[tuple[Callable[[Preset], Iterator[str]], ...]] = (
     _identity,
     _limits,
+    _idempotency,
+    _credential,
     _headers,
     _operations,
+    _preset_selectors,
     _results,
     _errors,
 )

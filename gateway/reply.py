@@ -1,11 +1,11 @@
-"""A processor's reply: nothing that was sent comes back in it, and what it means. Pure.
+"""A processor's reply: nothing that was sent comes back in it. Pure.
 
 An echo of a card number is replaced by its token where that can be done without breaking the
 reply; where it cannot, the reply is withheld. Any other number that looks like a card is counted
 and keeps its bytes: most are ids, and a processor's id that was changed would break a capture.
 
 `scrub` is one of the two places of the gateway that reveal a card; the other is `fill` in
-`gateway/order.py`. What never lives here: what is sent, and whether it is sent again.
+`gateway/order.py`. What never lives here: what a reply means.
 """
 
 import re
@@ -15,15 +15,11 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-import msgspec
-
 from gateway.codecs import json
-from gateway.codecs.splice import BOM, Document, Field, Replacement, Shape, splice
+from gateway.codecs.splice import Document, Field, Replacement, Shape, splice
 from gateway.errors import Malformed
 from gateway.order import OpenedCard
-from gateway.preset import Condition, Operation, Preset, ResultRule
 from gateway.scan import Sought, contains_any, count_card_like, places_of
-from vault.authorization import Result
 
 Headers = Sequence[tuple[str, str]]
 
@@ -32,7 +28,6 @@ _CODE: Final = re.compile(
     rb"(?:(?<![0-9A-Za-z])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))[0-9]{3,4}(?![0-9A-Za-z])"
 )
 _NAMES_CODE: Final = re.compile("cv|csc|cid|code|secur|verif", re.IGNORECASE)
-_REFERENCE: Final = re.compile("[!-~]{1,255}")
 
 
 # --- scrubbing ----------------------------------------------------------------------------
@@ -55,7 +50,7 @@ class Scrubbed:
 class Reflected:
     """The reply has a number that was sent, in a form that cannot be replaced: withhold it."""
 
-    withheld_body: bytes = field(repr=False)  # for `read_result` alone
+    withheld_body: bytes = field(repr=False)  # for `gateway/result.py` alone
 
 
 def scrub(headers: Headers, body: bytes, sent: Sequence[OpenedCard]) -> Scrubbed | Reflected:
@@ -143,99 +138,3 @@ def _codes(body: bytes, code: bytes, start: int, end: int) -> Iterator[Replaceme
     for found in _CODE.finditer(body, start, end):
         if found[0] == code:
             yield Replacement(found.start(), found.end(), b"0" * len(code))
-
-
-# --- what it means ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class References:
-    """What a reply is remembered by."""
-
-    processor_reference: str | None = None
-    decline_code: str | None = None
-    authorization_code: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """The processor said what became of the call; `executed` is false if it was not even tried."""
-
-    result: Result
-    references: References
-    executed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class UnknownOutcome:
-    """The reply leaves open what became of the call; `reason` is a public code."""
-
-    reason: str
-    references: References
-
-
-def read_result(
-    preset: Preset, operation: Operation, status: int, reply: Scrubbed | Reflected
-) -> Settled | UnknownOutcome:
-    """Tell what a reply means. Of a withheld one nothing is remembered but that."""
-    body = reply.body if isinstance(reply, Scrubbed) else reply.withheld_body
-    document = _decoded(body)
-    said = _said(preset, operation, status, document)
-    references = References()
-    if isinstance(reply, Scrubbed):
-        references = _references(preset, document, declined=said is Result.DECLINED)
-    if isinstance(said, Result):
-        return Settled(said, references, executed=status not in preset.not_executed_statuses)
-    return UnknownOutcome(said, references)
-
-
-def _said(preset: Preset, operation: Operation, status: int, document: object) -> Result | str:
-    """Return the result, or the reason why there is none."""
-    for rule in preset.results:
-        if _fits(rule, operation, status, document):
-            return rule.reason if rule.reason is not None else Result(rule.result)
-    if 400 <= status < 500:  # noqa: PLR2004 - RFC 9110 15.5: refused before an issuer saw it
-        return Result.ERROR
-    return "upstream_error" if status >= 500 else "upstream_protocol_error"  # noqa: PLR2004
-
-
-def _fits(rule: ResultRule, operation: Operation, status: int, document: object) -> bool:
-    return (
-        (not rule.kinds or operation.kind in rule.kinds)
-        and any(said in {str(status), f"{status // 100}xx"} for said in rule.statuses)
-        and all(_holds(condition, document) for condition in rule.where)
-    )
-
-
-def _holds(condition: Condition, document: object) -> bool:
-    values = [each for each in json.values_at(document, condition.path) if each is not None]
-    if condition.exists is not None:
-        return bool(values) is condition.exists
-    # By type too: to Python, true is 1.
-    return any(
-        type(each) is type(said) and each == said for each in values for said in condition.equals
-    )
-
-
-def _references(preset: Preset, document: object, *, declined: bool) -> References:
-    paths = preset.references
-    return References(
-        processor_reference=_first(document, paths.processor),
-        decline_code=_first(document, paths.decline_code) if declined else None,
-        authorization_code=_first(document, paths.authorization_code),
-    )
-
-
-def _first(document: object, paths: Sequence[str]) -> str | None:
-    found = (each for path in paths for each in json.values_at(document, path))
-    return next(
-        (each for each in found if isinstance(each, str) and _REFERENCE.fullmatch(each)), None
-    )
-
-
-def _decoded(body: bytes) -> object:
-    try:
-        document: object = msgspec.json.decode(body.removeprefix(BOM))
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    return document

@@ -6,6 +6,7 @@ are declared.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -23,7 +24,7 @@ def in_fields(body: bytes, fields: Iterable[Field], *, place: str = "body") -> I
     """Name the fields that have a token in their value or in their name."""
     for field in fields:
         if TOKEN.search(field.name) or _has_token(body, field):
-            yield _shown(field.name, place)
+            yield shown(field.name, place)
 
 
 def in_bytes(body: bytes, *, place: str = "body") -> Iterator[str]:
@@ -32,13 +33,27 @@ def in_bytes(body: bytes, *, place: str = "body") -> Iterator[str]:
         yield place
 
 
+def between_fields(body: bytes, fields: Sequence[Field], *, place: str = "body") -> Iterator[str]:
+    """Name the body if what is no field of it has a token: a comment, a preamble, a gap."""
+    places = [found.span() for found in TOKEN_BYTES.finditer(body)]
+    if not places:
+        return
+    by_start = sorted(fields, key=lambda field: field.start)
+    starts = [field.start for field in by_start]
+    for start, end in places:
+        around = bisect_right(starts, start) - 1
+        if around < 0 or end > by_start[around].end:
+            yield place
+            return
+
+
 def in_head(path: str, query: str, headers: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Name the parts before a body that have a token."""
     if TOKEN.search(path):
         yield "path"
     for name, value in headers:
         if TOKEN.search(name) or TOKEN.search(value):
-            yield _shown(name.lower(), "header")
+            yield shown(name.lower(), "header")
     raw = query.encode("utf-8", "surrogateescape")
     try:
         fields = form.read(raw).fields
@@ -54,5 +69,6 @@ def _has_token(body: bytes, field: Field) -> bool:
     return TOKEN.search(field.text) is not None
 
 
-def _shown(name: str, place: str) -> str:
+def shown(name: str, place: str) -> str:
+    """Return a name that came in if it can be no more than a name, else where it stood."""
     return name if _SHOWABLE.fullmatch(name) and not TOKEN.search(name) else place

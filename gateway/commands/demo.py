@@ -14,8 +14,8 @@ import msgspec
 import typer
 from rich.console import Console
 
-from gateway.app import utc_now
 from gateway.commands.options import EX_FAILED, JsonOption, console, fail, run
+from gateway.custody import utc_now
 from gateway.demo.clients import typed_in
 from gateway.demo.program import scenes
 from gateway.demo.scene import StoryBroke, closing, reason

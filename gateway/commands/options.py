@@ -11,8 +11,8 @@ import typer
 import uvloop
 from rich.console import Console
 
-from gateway.app import utc_now
 from gateway.config import Config, load_config
+from gateway.custody import utc_now
 from gateway.embedded import LISTENERS, embedded_deployment
 from gateway.hardening import harden
 from vault.embedded.bootstrap import StartOptions

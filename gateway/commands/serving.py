@@ -8,17 +8,31 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
 
+import msgspec
 import typer
 
-from gateway.app import running, utc_now
-from gateway.commands.options import ConfigOption, EmbeddedOption, console, require_one, run
+from gateway import preset as presets
+from gateway.app import running
+from gateway.commands.options import (
+    EX_CONFIG,
+    ConfigOption,
+    EmbeddedOption,
+    console,
+    require_one,
+    run,
+)
 from gateway.config import Config, load_config
+from gateway.custody import utc_now
 from gateway.embedded import LISTENERS, SandboxMemory, embedded_deployment
 from gateway.metrics import Metrics
+from gateway.preset import Preset
+from gateway.preset_rules import problems_of, remarks_on
 from gateway.request_event import EventLog, quiet_logging
 from vault.embedded.bootstrap import StartOptions
 
 NOT_READY_SECONDS: Final = 5.0
+
+_PRESET_TABLES: Final = frozenset({"hosts", "credential", "operations"})
 
 PortBaseOption = Annotated[
     int | None, typer.Option(metavar="N", help="Use ports from N on, instead of any free ones.")
@@ -44,13 +58,43 @@ def up(
         run(serve(load_config(config)))
 
 
-def check_config(file: Annotated[Path, typer.Argument(metavar="F")]) -> None:
-    """Check a configuration file, and say what to change."""
-    config = load_config(file)
-    for route in config.routes:
-        if not route.preset.verified:
-            console.print(f"route {route.name}: its preset is not verified against the processor")
-    console.print(f"{file}: good ({len(config.routes)} routes, env = {config.env})")
+def check_config(
+    file: Annotated[
+        Path, typer.Argument(metavar="F", help="A panward.toml, or a preset file of your own.")
+    ],
+) -> None:
+    """Check a configuration file, or a preset file, and say what to change."""
+    preset = _preset_file(file)
+    if preset is None:
+        config = load_config(file)
+        for route in config.routes:
+            for remark in remarks_on(route.preset):
+                _say(f"route {route.name}: {remark}", style="yellow")
+        _say(f"{file}: good ({len(config.routes)} routes, env = {config.env})")
+        return
+    problems = problems_of(preset)
+    for problem in problems:
+        _say(f"{file}: {problem}", style="red")
+    if problems:
+        sys.exit(EX_CONFIG)
+    for remark in remarks_on(preset):
+        _say(remark, style="yellow")
+    _say(f"{file}: good (a preset with {len(preset.operations)} operations)")
+
+
+def _preset_file(file: Path) -> Preset | None:
+    """Read a preset file; None for anything else. Raises StartRefused for one that is broken."""
+    try:
+        content = file.read_bytes()
+        tables = msgspec.toml.decode(content, type=dict[str, object])
+    except (OSError, ValueError):
+        return None
+    return presets.parse(content) if tables.keys() >= _PRESET_TABLES else None
+
+
+def _say(text: str, *, style: str = "") -> None:
+    """Tell an operator; what is quoted of a file may have brackets, which are no markup."""
+    console.print(text, style=style, markup=False, soft_wrap=True)
 
 
 async def serve_embedded(
@@ -106,6 +150,8 @@ async def serve(config: Config) -> None:
             console.print(f"public   {gateway.public_url}")
             console.print(f"private  {gateway.private_url}")
             console.print(f"ops      {gateway.ops_url}")
+            if gateway.proxy_url is not None:
+                console.print(f"proxy    {gateway.proxy_url}")
             if config.embedded is not None:
                 console.print(f"keys     {config.embedded / 'credentials.json'}")
             spare_the_collector()

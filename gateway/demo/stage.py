@@ -15,7 +15,8 @@ from typing import Final
 
 import msgspec
 
-from gateway.app import running, utc_now
+from gateway.app import running
+from gateway.custody import utc_now
 from gateway.demo.cards import DemoCard, Search, demo_cards
 from gateway.demo.clients import Client, NewToken, PlainHttp, back_office, checkout_page, client
 from gateway.demo.orders import Account, Heard, Pay, SaveCard

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
-from gateway.embedded import ROUTE, credentials_access, new_tenant
+from gateway.embedded import credentials_access, new_tenant
 from gateway.lanes import KEY_NAME
 from tests.cards import AMEX, VISA
 from tests.flows.deployment import Deployment, Urls
@@ -23,6 +23,7 @@ FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 INTENTS = "/v1/payment_intents"
 METHODS = "/v1/payment_methods"
+ROUTE = "stripe"
 ROUTES = (ROUTE, "quick", "once", "own", "refused", "silent", "stranger")
 EVERYTHING = frozenset({*(scope.value for scope in Scope), *map(route_scope, ROUTES)})
 

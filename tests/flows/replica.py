@@ -37,12 +37,12 @@ def running_replica(deployment: Deployment, name: str = "replica") -> Iterator[R
     """Start it, with a folder of state of its own; stop it at the end, if nobody has."""
     folder = deployment.parts.folder
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        ports = free_ports(5)
-        stranger, refused = ports[3:]
+        ports = free_ports(6)
+        stranger, refused = ports[4:]
         hosts = {"refused": refused, "silent": silent.getsockname()[1], "stranger": stranger}
         write_presets(folder)
         file = folder / f"{name}.toml"
-        file.write_text(configuration(deployment, name, ports[:3], hosts))
+        file.write_text(configuration(deployment, name, ports[:4], hosts))
         gateway = Gateway(deployment.gateway.out.parent / name, "--config", str(file))
         urls = Urls(*(f"https://127.0.0.1:{port}" for port in ports[:3]))
         try:
@@ -76,8 +76,10 @@ def configuration(
     deployment: Deployment, name: str, ports: list[int], hosts: dict[str, int]
 ) -> str:
     text = deployment.config.path.read_text()
-    for listener, port in zip(("public", "private", "ops"), ports, strict=True):
-        text = re.sub(rf"(\[listeners.{listener}\]\nhost = .*\nport = )\d+", rf"\g<1>{port}", text)
+    for listener, port in zip(("public", "private", "ops", "connect"), ports, strict=True):
+        text = re.sub(
+            rf"(\[listeners.{listener}\].*\nhost = .*\nport = )\d+", rf"\g<1>{port}", text
+        )
     text = text.replace('state_folder = "gateway"', f'state_folder = "{name}"')
     before, _, rest = text.partition("[[routes]]")
     _, _, after = rest.partition("[embedded]")
@@ -92,6 +94,7 @@ host = "127.0.0.1:{hosts.get(route, sandbox)}"
 address_allow = ["127.0.0.1/32"]
 credential = "{"own" if route == "own" else "injected"}"
 ca_file = "{deployment.ca_file}"
+connect_names = {["api.stripe.com"] if route == "stripe" else []}
 
 """
         for route, preset in presets.items()

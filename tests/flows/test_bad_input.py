@@ -397,7 +397,7 @@ async def test_a_token_in_a_call_that_is_no_declared_operation(
     token = await shop.token()
     async with nothing_happens():
         for name in ("source[number]", "description", "metadata[a]"):
-            reply = await refused(shop, {name: token}, "token_undeclared", path="/v1/customers")
+            reply = await refused(shop, {name: token}, "token_undeclared", path="/v1/products")
             assert reply.error["param"] == name
         headers = {"Content-Type": "application/octet-stream"}
         body = b"\xff" + token.encode()

@@ -1,18 +1,22 @@
 """A route as it is served: whose key goes along, and whose connections are used."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from gateway import preset as presets
 from gateway.addresses import AddressAllow
+from gateway.breaker import Breaker
+from gateway.call import Call
 from gateway.config import Route
 from gateway.errors import CredentialsMissing
 from gateway.exchange import Outcome, Replied
-from gateway.lanes import POOLS_MAX, Lane
-from gateway.order import Call
+from gateway.lanes import POOLS_MAX, Guards, Lane
+from gateway.limits import TenantLimits
 from gateway.upstream import Upstream
 from vault.keys import RevealKeys
 
@@ -72,7 +76,7 @@ class Stored(RevealKeys):
 def lane(credential: str = "injected") -> tuple[Lane, list[Recorded]]:
     made: list[Recorded] = []
 
-    def make() -> Upstream:
+    def make(_certificate: tuple[str, str] | None) -> Upstream:
         made.append(Recorded())
         return made[-1]
 
@@ -87,7 +91,10 @@ def lane(credential: str = "injected") -> tuple[Lane, list[Recorded]]:
         concurrency=4,
     )
     keys = Stored({"t_one/stripe": "sk_of_one", "t_two/stripe": "sk_of_two", "t_one/other": "no"})
-    return Lane(route, make, keys), made
+    guards = Guards(
+        TenantLimits(time.monotonic, burst=POOLS_MAX * 2), Breaker(time.monotonic, lambda: 0.5)
+    )
+    return Lane(route, make, keys, guards, now=lambda: datetime.now(UTC)), made
 
 
 async def test_the_processors_key_is_put_in_the_place_of_ours() -> None:

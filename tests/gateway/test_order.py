@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import msgspec
@@ -7,20 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import preset
+from gateway.call import REFUSALS, Call, CallRefused, Refusal, read_call
 from gateway.order import (
-    REFUSALS,
-    Call,
     OpenedCard,
     Opens,
     Order,
-    OrderRefused,
-    Part,
-    Refusal,
     fill,
     pass_through_refusal,
     read_order,
 )
-from gateway.preset import JSON, CardFields, Operation
+from gateway.preset import JSON, CardFields, Operation, Preset
+from gateway.slots import Part
 from tests import cards
 from vault.authorization import Kind
 from vault.card import Expiry
@@ -41,7 +39,7 @@ TWO_CARDS = Operation(
     name="two",
     method="POST",
     path="/two",
-    content_type=JSON,
+    content_types=(JSON,),
     kind=Kind.AUTHORIZE,
     cards=(
         CardFields(
@@ -62,12 +60,6 @@ TWO_CARDS = Operation(
 )
 
 
-def _operation(path: str = "/v1/payment_methods") -> Operation:
-    operation = STRIPE.match("POST", path)
-    assert operation is not None
-    return operation
-
-
 def _call(
     body: str | bytes,
     *,
@@ -78,8 +70,18 @@ def _call(
     return Call("POST", path, query, headers, body.encode() if isinstance(body, str) else body)
 
 
-def _read(body: str | bytes, path: str = "/v1/payment_methods") -> Order | OrderRefused:
-    return read_order(STRIPE, _operation(path), _call(body, path=path), env="test")
+def _asked(call: Call, preset: Preset = STRIPE) -> Order | CallRefused | None:
+    """Ask for the order of a call; None for one that passes through."""
+    read = read_call(preset, call)
+    if isinstance(read, CallRefused):
+        return read
+    if read.operation is None:
+        return pass_through_refusal(read)
+    return read_order(read, read.operation, env="test")
+
+
+def _read(body: str | bytes, path: str = "/v1/payment_methods") -> Order | CallRefused | None:
+    return _asked(_call(body, path=path))
 
 
 def _order(body: str | bytes, path: str = "/v1/payment_methods") -> Order:
@@ -90,14 +92,14 @@ def _order(body: str | bytes, path: str = "/v1/payment_methods") -> Order:
 
 def _refused(body: str | bytes, path: str = "/v1/payment_methods") -> tuple[str, str]:
     refused = _read(body, path)
-    assert isinstance(refused, OrderRefused)
+    assert isinstance(refused, CallRefused)
     return refused.code.value, refused.field
 
 
-def _json(document: object, operation: Operation = TWO_CARDS) -> Order | OrderRefused:
+def _json(document: object, operation: Operation = TWO_CARDS) -> Order | CallRefused | None:
     body = json.dumps(document).encode()
     call = Call("POST", "/two", "", (("content-type", "application/json; charset=UTF-8"),), body)
-    return read_order(STRIPE, operation, call, env="test")
+    return _asked(call, msgspec.structs.replace(STRIPE, operations=(operation,)))
 
 
 # --- what is opened -----------------------------------------------------------------------
@@ -228,7 +230,7 @@ def test_a_card_number_is_refused_by_its_own_code(value: str) -> None:
 @pytest.mark.parametrize("number", [int(cards.VISA), int(PAN_LIKE)])
 def test_so_is_one_that_is_a_json_number(number: int) -> None:
     refused = _json({"pay": {"number": number}})
-    assert refused == OrderRefused(Refusal.RAW_CARD_NUMBER, "pay.number")
+    assert refused == CallRefused(Refusal.RAW_CARD_NUMBER, "pay.number")
 
 
 @pytest.mark.parametrize(
@@ -270,8 +272,8 @@ def test_a_card_s_field_given_twice_is_refused(field: str) -> None:
 def test_so_is_one_whose_parent_is_given_twice() -> None:
     body = f'{{"pay":{{"number":"{TOKEN}"}},"pay":{{}}}}'.encode()
     call = Call("POST", "/two", "", (("content-type", JSON),), body)
-    refused = read_order(STRIPE, TWO_CARDS, call, env="test")
-    assert refused == OrderRefused(Refusal.FIELD_REPEATED, "pay.number")
+    refused = _asked(call, msgspec.structs.replace(STRIPE, operations=(TWO_CARDS,)))
+    assert refused == CallRefused(Refusal.FIELD_REPEATED, "pay.number")
 
 
 def test_other_fields_may_be_given_twice() -> None:
@@ -326,9 +328,9 @@ def test_a_token_in_a_text_field_stays_text(field: str) -> None:
     ],
 )
 def test_a_token_before_the_body_is_refused(call: Call, named: str) -> None:
-    refused = OrderRefused(Refusal.TOKEN_UNDECLARED, named)
-    assert read_order(STRIPE, _operation(), call, env="test") == refused
-    assert pass_through_refusal(call) == refused
+    refused = CallRefused(Refusal.TOKEN_UNDECLARED, named)
+    assert _asked(call) == refused
+    assert _asked(replace(call, path=call.path.replace("payment_methods", "products"))) == refused
 
 
 @pytest.mark.guards("T-12")
@@ -353,17 +355,16 @@ def test_the_rest_of_a_call_is_not_searched_for_card_numbers() -> None:
 )
 def test_a_body_of_another_type_is_refused(headers: tuple[tuple[str, str], ...]) -> None:
     call = _call(f"card[number]={TOKEN}", headers=headers)
-    refused = read_order(STRIPE, _operation(), call, env="test")
-    assert refused == OrderRefused(Refusal.UNSUPPORTED, "content-type")
-    empty = read_order(STRIPE, _operation(), _call("", headers=headers), env="test")
-    assert isinstance(empty, Order)
+    refused = _asked(call)
+    assert refused == CallRefused(Refusal.UNSUPPORTED, "content-type")
+    assert isinstance(_asked(_call("", headers=headers)), Order)
 
 
 @pytest.mark.parametrize("parameters", ["", ";charset=UTF-8", '; charset="utf-8"'])
 def test_its_charset_may_be_given(parameters: str) -> None:
     headers = (("CONTENT-TYPE", f"Application/X-WWW-Form-Urlencoded {parameters}"),)
     call = _call(f"card[number]={TOKEN}", headers=headers)
-    assert isinstance(read_order(STRIPE, _operation(), call, env="test"), Order)
+    assert isinstance(_asked(call), Order)
 
 
 def test_a_body_that_is_not_of_its_type_is_refused() -> None:
@@ -389,14 +390,14 @@ def test_a_body_that_is_not_of_its_type_is_refused() -> None:
 def test_a_call_of_no_operation_has_no_token_anywhere(
     headers: tuple[tuple[str, str], ...], body: str, named: str
 ) -> None:
-    call = _call(body, path="/v1/customers", headers=headers)
-    assert pass_through_refusal(call) == OrderRefused(Refusal.TOKEN_UNDECLARED, named)
+    call = _call(body, path="/v1/products", headers=headers)
+    assert _asked(call) == CallRefused(Refusal.TOKEN_UNDECLARED, named)
 
 
 @pytest.mark.parametrize("body", ["", "a=1", f"card={cards.VISA}&{PAN_LIKE}=1", "%zz"])
 def test_without_one_it_passes(body: str) -> None:
-    assert pass_through_refusal(_call(body, path="/v1/customers")) is None
-    assert pass_through_refusal(_call(body, headers=())) is None
+    assert _asked(_call(body, path="/v1/products")) is None
+    assert _asked(_call(body, path="/v1/products", headers=())) is None
 
 
 # --- what is recorded ---------------------------------------------------------------------
@@ -466,7 +467,7 @@ _NAMES = st.sampled_from(
 _VALUES = st.sampled_from(
     [TOKEN, OTHER, LIVE, PAN_LIKE, "000", "12", "", f"a {TOKEN}", cards.VISA, "free text"]
 ) | st.text(max_size=5)
-_DECLARED = frozenset(_operation().cards[0].fields())
+_DECLARED = frozenset(STRIPE.candidates("POST", "/v1/payment_methods")[0].cards[0].fields())
 _FREE = ("description", "metadata[a]")
 
 
@@ -477,7 +478,8 @@ def test_whatever_the_body_cards_go_to_declared_fields_and_every_other_byte_stay
 ) -> None:
     body = urlencode(pairs, safe=literal, errors="replace")
     read = _read(body)
-    if isinstance(read, OrderRefused):
+    assert read is not None
+    if isinstance(read, CallRefused):
         assert read.code in REFUSALS
         assert TOKEN not in read.field
         return
@@ -495,10 +497,12 @@ def test_whatever_the_body_cards_go_to_declared_fields_and_every_other_byte_stay
 
 @given(st.binary(max_size=80))
 def test_any_bytes_give_an_order_or_a_refusal(body: bytes) -> None:
-    for operation in (_operation(), msgspec.structs.replace(TWO_CARDS, content_type=FORM_TYPE[1])):
-        read = read_order(STRIPE, operation, _call(body), env="test")
-        assert isinstance(read, Order | OrderRefused)
-    pass_through_refusal(_call(body))
+    for content_type in (FORM_TYPE[1], JSON, "application/xml", "text/csv", "application/x-ndjson"):
+        operation = msgspec.structs.replace(TWO_CARDS, content_types=(content_type,))
+        preset_ = msgspec.structs.replace(STRIPE, operations=(operation,))
+        call = _call(body, path="/two", headers=(("content-type", content_type),))
+        assert isinstance(_asked(call, preset_), Order | CallRefused)
+    assert isinstance(_asked(_call(body, path="/v1/products")), CallRefused | None)
 
 
 def test_every_refusal_has_words_and_a_status() -> None:

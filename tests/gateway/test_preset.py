@@ -7,11 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import preset
-from gateway.preset import Preset
+from gateway.preset import Operation, Preset
 from vault.authorization import Kind
 from vault.errors import StartRefused
 
 STRIPE = preset.load("stripe")
+
+
+def _match(method: str, path: str) -> Operation | None:
+    """Give the one operation of a call that the body has no part in."""
+    found = STRIPE.candidates(method, path)
+    assert len(found) < 2
+    return found[0] if found else None
 
 
 @pytest.mark.parametrize(
@@ -31,19 +38,19 @@ STRIPE = preset.load("stripe")
     ],
 )
 def test_stripe_s_calls_that_move_money_or_hold_a_card(path: str, name: str, kind: Kind) -> None:
-    operation = STRIPE.match("POST", path)
+    operation = _match("POST", path)
     assert operation is not None
     assert (operation.name, operation.kind) == (name, kind)
     assert not STRIPE.passes_through("POST", path)
-    assert STRIPE.match("GET", path) is None
+    assert _match("GET", path) is None
     assert STRIPE.passes_through("GET", path)
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/customers", "/v1/payment_intents/pi_3M", "/v1/refunds/re_1/cancel", "/v2/core"]
+    "path", ["/v1/products", "/v1/customers/cus_1/balance", "/v1/refunds/re_1/cancel", "/v2/core"]
 )
 def test_other_calls_pass_through(path: str) -> None:
-    assert STRIPE.match("POST", path) is None
+    assert _match("POST", path) is None
     assert STRIPE.passes_through("POST", path)
 
 
@@ -77,21 +84,21 @@ def test_other_calls_pass_through(path: str) -> None:
     ],
 )
 def test_a_path_that_two_could_read_differently_is_no_path(path: str) -> None:
-    assert STRIPE.match("POST", path) is None
+    assert _match("POST", path) is None
     assert not STRIPE.passes_through("POST", path)
 
 
 @pytest.mark.guards("T-05")
 @pytest.mark.parametrize("path", ["/V1/refunds", "/v1/Payment_Intents/pi_1/CONFIRM"])
 def test_a_path_that_a_lax_processor_takes_for_an_operation_does_not_pass(path: str) -> None:
-    assert STRIPE.match("POST", path) is None
+    assert _match("POST", path) is None
     assert not STRIPE.passes_through("POST", path)
 
 
 @pytest.mark.guards("T-05")
 @given(st.text("/.%v1refunds;AZ\\", max_size=30) | st.text(max_size=20))
 def test_what_is_taken_for_an_operation_is_never_passed_through(path: str) -> None:
-    matched = STRIPE.match("POST", path) is not None
+    matched = _match("POST", path) is not None
     passes = STRIPE.passes_through("POST", path)
     assert not (matched and passes)
     if matched or passes:
@@ -100,22 +107,22 @@ def test_what_is_taken_for_an_operation_is_never_passed_through(path: str) -> No
 
 
 def test_a_segment_with_dots_in_it_is_a_segment() -> None:
-    assert STRIPE.match("POST", "/v1/payment_intents/a..b/confirm") is not None
+    assert _match("POST", "/v1/payment_intents/a..b/confirm") is not None
     assert STRIPE.passes_through("GET", "/v1/...")
 
 
 def test_text_fields_are_named_or_one_level_of_a_pattern() -> None:
-    operation = STRIPE.match("POST", "/v1/payment_intents")
+    operation = _match("POST", "/v1/payment_intents")
     assert operation is not None
     for name in ("description", "metadata[a]", "metadata[]", "statement_descriptor_suffix"):
-        assert STRIPE.is_text(operation, name)
+        assert STRIPE.is_text(operation, name, form=True)
     for name in ("metadata", "metadata[a][b]", "xdescription", "description2", "payment_method"):
-        assert not STRIPE.is_text(operation, name)
+        assert not STRIPE.is_text(operation, name, form=True)
 
 
 def test_an_operation_s_own_selectors_stand_in_place_of_the_preset_s() -> None:
-    capture = STRIPE.match("POST", "/v1/payment_intents/pi_1/capture")
-    create = STRIPE.match("POST", "/v1/payment_intents")
+    capture = _match("POST", "/v1/payment_intents/pi_1/capture")
+    create = _match("POST", "/v1/payment_intents")
     assert capture is not None
     assert create is not None
     assert STRIPE.selectors(capture, "amount") == ("amount_to_capture",)
@@ -148,7 +155,7 @@ def test_listed_headers_of_a_request_do_not_go_on(header: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["adyen", "", "../../vault/brands", "stripe.toml", "STRIPE", "__init__"]
+    "name", ["nobody", "", "../../vault/brands", "stripe.toml", "STRIPE", "__init__"]
 )
 def test_a_preset_that_does_not_exist_refuses_the_start(name: str) -> None:
     with pytest.raises(StartRefused, match="no preset"):
@@ -181,4 +188,4 @@ def test_a_preset_is_not_changed_by_accident() -> None:
         STRIPE.name = "other"  # type: ignore[misc]
     copy = msgspec.structs.replace(STRIPE, operations=())
     assert isinstance(copy, Preset)
-    assert copy.match("POST", "/v1/refunds") is None
+    assert copy.candidates("POST", "/v1/refunds") == ()

@@ -7,10 +7,7 @@ from gateway.preset_rules import problems_of, remarks_on
 
 FILE = (files("gateway.processors") / "stripe.toml").read_text()
 METHODS = 'name = "payment_methods.create"'
-METHODS_TYPE = """
-path = "/v1/payment_methods"
-content_type = "application/x-www-form-urlencoded"
-"""
+METHODS_PATH = 'path = "/v1/payment_methods"'
 
 
 def _problems(old: str, new: str) -> list[str]:
@@ -18,10 +15,10 @@ def _problems(old: str, new: str) -> list[str]:
     return problems_of(preset.parse(FILE.replace(old, new, 1).encode()))
 
 
-@pytest.mark.parametrize("name", ["stripe"])
+@pytest.mark.parametrize("name", preset.names())
 def test_the_presets_of_the_package_have_no_problems(name: str) -> None:
     assert problems_of(preset.load(name)) == []
-    assert remarks_on(preset.load(name)) == []
+    assert bool(remarks_on(preset.load(name))) is not preset.load(name).verified
 
 
 def test_an_unverified_preset_is_said_aloud() -> None:
@@ -43,7 +40,6 @@ def test_an_unverified_preset_is_said_aloud() -> None:
         ("timeout_seconds = 75", "timeout_seconds = 0", "timeout_seconds: "),
         ("timeout_seconds = 75", "timeout_seconds = 601", "timeout_seconds: "),
         ("connect_seconds = 3", "connect_seconds = 76", "connect_seconds: "),
-        ("tls_seconds = 3", "tls_seconds = -1", "tls_seconds: "),
         ("body_bytes_max = 1_048_576", "body_bytes_max = 0", "body_bytes_max: "),
         ("reply_bytes_max = 1_048_576", "reply_bytes_max = 99_999_999", "reply_bytes_max: "),
         ("replay_seconds = 86_400", "replay_seconds = -1", "idempotency.replay_seconds: "),
@@ -59,17 +55,8 @@ def test_an_unverified_preset_is_said_aloud() -> None:
         ("/v1/payment_intents/{id}/cancel", "/v1/payment_intents/{x}/capture", "path: POST"),
         ('path = "/v1/refunds"', 'path = "/v1/refunds/"', "refunds.create: path"),
         ('path = "/v1/refunds"', 'path = "/v1/../refunds"', "refunds.create: path"),
-        ('path = "/v1/refunds"', 'path = "/v1/re{id}"', "refunds.create: path"),
-        (
-            METHODS_TYPE,
-            METHODS_TYPE.replace("application/x-www-form-urlencoded", "text/xml"),
-            "content_type: there is no codec",
-        ),
-        (
-            METHODS_TYPE,
-            METHODS_TYPE.replace("x-www-form-urlencoded", "json"),
-            "cards: card[number] is no path",
-        ),
+        (METHODS_PATH, METHODS_PATH + '\ncontent_types = ["text/plain"]', "there is no codec"),
+        ('number = "card[number]"', 'number = "$[?"', "selectors: '$[?'"),
         ('kind = "store_card"', 'kind = "other"', "never `other`"),
         ('cvc = "card[cvc]"', 'cvc = "card[number]"', "cards: card[number] is given twice"),
         ('number = "card[number]"', 'number = "description"', "text: description is a card's"),
@@ -79,13 +66,13 @@ def test_an_unverified_preset_is_said_aloud() -> None:
         ('reason = "upstream_in_flight"\n', "", "results 1: a reason for"),
         ('result = "declined"', 'result = "declined"\nreason = "x"', "results 2: a reason for"),
         ('"upstream_in_flight"', '"Up!"', "results 1: a reason is"),
-        ('path = "error.type"', 'path = "$.error"', "results 2: '$.error' is no path"),
+        ('path = "error.type"', 'path = "$.error["', "results 2: path: '$.error['"),
         ('is = ["card_error"]', 'is = ["card_error"], exists = true', "needs either"),
         (', is = ["card_error"]', "", "needs either"),
-        ('"error.payment_intent.id"', '"[0]"', "references: '[0]' is no path"),
+        ('"error.payment_intent.id"', '"a..b"', "references: 'a..b'"),
         ("  { status = 400, type", "  { statuses = [400], type", "errors.rules: the last"),
-        ('status = 400, type = "idem', 'status = 200, type = "idem', "200 would read as success"),
-        ('body = \'{"error"', "body = '{error", "errors.body: not JSON"),
+        ('status = 400, type = "idem', 'status = 302, type = "idem', "302 is no status"),
+        ('body = \'{"error"', "body = '{error", "errors.body: not a document"),
         ('"message":{message}', '"message":"m"', "errors.body: needs {code} and {message}"),
     ],
 )
@@ -97,7 +84,7 @@ def test_a_preset_that_makes_no_sense_is_told_what_to_change(
 
 
 def test_a_preset_without_rules_for_errors_is_told_so() -> None:
-    start, end = FILE.index("rules = ["), FILE.index("# --- what its replies mean")
+    start, end = FILE.index("rules = ["), FILE.index("# Issuing shows")
     empty = preset.parse((FILE[:start] + "rules = []\n" + FILE[end:]).encode())
     assert problems_of(empty) == [
         "errors.rules: the last one must fit all others, so it names no codes or statuses"

@@ -4,7 +4,7 @@ from importlib.resources import files
 import pytest
 
 from gateway import preset
-from gateway.processor_errors import problem
+from gateway.processor_errors import Problem, shaped
 
 STRIPE = preset.load("stripe")
 
@@ -16,7 +16,7 @@ def _shown(body: bytes) -> dict[str, str | None]:
 
 
 def test_an_error_has_the_processor_s_shape() -> None:
-    shown = problem(STRIPE, "token_unknown", "No such token", status=422, field="card[number]")
+    shown = shaped(STRIPE, Problem("token_unknown", "No such token", 422, field="card[number]"))
     assert shown.status == 400
     assert shown.headers == (("content-type", "application/json"),)
     assert _shown(shown.body) == {
@@ -49,24 +49,24 @@ def test_an_error_has_the_processor_s_shape() -> None:
 def test_status_and_type_decide_what_the_sdk_raises(
     code: str, status: int, shown_status: int, type_: str
 ) -> None:
-    shown = problem(STRIPE, code, "Words", status=status)
+    shown = shaped(STRIPE, Problem(code, "Words", status))
     assert (shown.status, _shown(shown.body)["type"]) == (shown_status, type_)
 
 
 def test_the_sdk_is_told_whether_to_repeat() -> None:
     for retry, value in ((True, "true"), (False, "false")):
-        shown = problem(STRIPE, "vault_sealed", "Words", status=503, retry=retry)
+        shown = shaped(STRIPE, Problem("vault_sealed", "Words", 503, retry=retry))
         assert ("stripe-should-retry", value) in shown.headers
 
 
 def test_a_processor_without_such_a_header_gets_none() -> None:
     file = (files("gateway.processors") / "stripe.toml").read_bytes()
     silent = preset.parse(file.replace(b"retry_header =", b"# retry_header ="))
-    shown = problem(silent, "vault_sealed", "Words", status=503, retry=True)
+    shown = shaped(silent, Problem("vault_sealed", "Words", 503, retry=True))
     assert shown.headers == (("content-type", "application/json"),)
 
 
 @pytest.mark.parametrize("text", ['a "quoted" \\ text', "{code}", "line\nbreak", "é"])
 def test_no_text_breaks_the_document(text: str) -> None:
-    error = _shown(problem(STRIPE, "some_code", text, status=400, field=text).body)
+    error = _shown(shaped(STRIPE, Problem("some_code", text, 400, field=text)).body)
     assert (error["message"], error["param"], error["code"]) == (text, text, "some_code")

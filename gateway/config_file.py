@@ -1,0 +1,128 @@
+"""`panward.toml` as it is written: types and ranges. Pure.
+
+What the settings mean together, and the files that they name, are looked at in
+`gateway/config.py`. There is no switch here that turns a protection off.
+"""
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
+
+from gateway.limits import BURST, CONCURRENCY, PER_SECOND
+
+ROUTE_NAME: Final = "^[a-z0-9_-]{1,64}$"
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Name = Annotated[str, Meta(pattern=ROUTE_NAME)]
+Pin = Annotated[str, Meta(pattern="^[A-Za-z0-9+/]{43}=$")]  # SHA-256, as RFC 7469 writes it
+
+
+class ListenerConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """One listening socket, always TLS 1.2 or newer."""
+
+    port: Port
+    certificate_file: str
+    private_key_file: str
+    host: str = "127.0.0.1"
+    keepalive_seconds: Annotated[float, Meta(gt=0, le=300)] = 10.0
+    names: tuple[str, ...] = ()
+    connections_per_address_max: Annotated[int, Meta(ge=1)] | None = None
+    client_ca_file: str | None = None
+    """Whose certificates may stand for an API key: for `private` and `of_route`."""
+
+
+class ConnectConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """The proxy for SDKs that take no base URL. Without a certificate it is plain."""
+
+    port: Port
+    host: str = "127.0.0.1"
+    certificate_file: str | None = None
+    private_key_file: str | None = None
+    plain: bool = False
+    """Plain beyond loopback: API keys cross the network in the clear. Only within one host."""
+    keepalive_seconds: Annotated[float, Meta(gt=0, le=300)] = 10.0
+    connections_per_address_max: Annotated[int, Meta(ge=1)] | None = None
+
+
+class ListenersConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Three audiences, three sockets; `connect` and `of_route` are two more ways to `private`."""
+
+    public: ListenerConfig
+    private: ListenerConfig
+    ops: ListenerConfig
+    connect: ConnectConfig | None = None
+    of_route: dict[str, ListenerConfig] = {}
+    """By route: a port where the whole path is the processor's, for SDKs that take no path."""
+
+
+class LoginConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """One AppRole login."""
+
+    role_id_file: str
+    secret_id_file: str
+
+
+class VaultConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where HashiCorp Vault (or OpenBao) is, and the logins: `credentials` only for a command."""
+
+    addresses: Annotated[tuple[str, ...], Meta(min_length=1)]
+    ca_file: str
+    tokenize: LoginConfig
+    reveal: LoginConfig
+    credentials: LoginConfig | None = None
+    client_certificate_file: str | None = None
+    client_key_file: str | None = None
+
+
+class DatabaseConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Two roles: the owner migrates, the runtime role works."""
+
+    runtime_dsn_file: str
+    owner_dsn_file: str | None = None
+
+
+class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """`origin` names the log for ever: a schema-less URL without trailing slash."""
+
+    origin: Annotated[str, Meta(pattern="^[a-z0-9.-]+(/[A-Za-z0-9._-]+)*$", max_length=255)]
+
+
+class RouteConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """One processor: where its cards may go, and nowhere else."""
+
+    name: Name
+    preset: str
+    host: str
+    credential: Literal["injected", "own"] = "injected"
+    address_allow: tuple[str, ...] = ()
+    ca_file: str | None = None
+    crl_file: str | None = None
+    crl_check: Literal["leaf", "chain"] = "leaf"
+    spki_pins: tuple[Pin, ...] = ()
+    client_certificate: bool = False
+    egress_proxy: str | None = None
+    egress_proxy_login_file: str | None = None
+    connect_names: tuple[str, ...] | None = None
+    concurrency: Annotated[int, Meta(ge=1, le=1024)] = 128
+    tenant_concurrency: Annotated[int, Meta(ge=1, le=1024)] = CONCURRENCY
+    rate_per_second: Annotated[float, Meta(gt=0)] = PER_SECOND
+    rate_burst: Annotated[int, Meta(ge=1)] = BURST
+
+
+class EmbeddedConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Present when the children of `--embedded` hold the keys and the rows."""
+
+    folder: str
+
+
+class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """`panward.toml` as it is written."""
+
+    env: Literal["test", "live"]
+    state_folder: str
+    listeners: ListenersConfig
+    vault: VaultConfig
+    database: DatabaseConfig
+    ledger: LedgerConfig
+    routes: tuple[RouteConfig, ...] = ()
+    embedded: EmbeddedConfig | None = None
