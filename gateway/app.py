@@ -251,7 +251,7 @@ def _lane(
             changed=lambda circuit: metrics.circuit_changed(route.name, circuit),
         ),
     )
-    lane = Lane(route, make, custody.reveal_keys, guards, now=utc_now)
+    lane = Lane(route, make, custody.reveal_keys, guards, now=utc_now, monotonic=time.monotonic)
     stack.push_async_callback(lane.close)
     return lane
 

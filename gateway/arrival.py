@@ -105,6 +105,14 @@ class Callers:
         caller.require_route(arrival.lane.name)
         return caller
 
+    async def exchanged(self, arrival: Arrival) -> str:
+        """Return the key of the caller who asks for an access token: its Basic password."""
+        found = basic_credential(arrival.request.headers)
+        key = arrival.key or (found[1] if found is not None else "")
+        caller = await self._merchants.authenticate(key)
+        caller.require_route(arrival.lane.name)
+        return key
+
     async def _caller(self, arrival: Arrival, call: Call | None) -> Caller:
         if arrival.key is not None:
             return await self._merchants.authenticate(arrival.key)

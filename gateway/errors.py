@@ -187,6 +187,13 @@ class UpstreamUnavailable(GatewayError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class CredentialsRefused(GatewayError):
+    """The processor does not accept the credentials that are stored for this tenant and route."""
+
+    code = "credentials_refused"
+    state: State | None = State.NOT_SENT
+
+
 class UpstreamFailed(GatewayError):
     """The processor could not be asked, or did not answer as it must."""
 

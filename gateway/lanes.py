@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, assert_never
 
+from gateway.access_tokens import AccessTokens
 from gateway.addresses import HTTPS_PORT
 from gateway.breaker import Admission, Breaker, ended_well
 from gateway.call import Call
 from gateway.config import Route
 from gateway.errors import CredentialsMissing
-from gateway.exchange import Outcome, Phase
+from gateway.exchange import Outcome, Phase, Replied
 from gateway.limits import TenantLimits
 from gateway.preset import Place, Preset
 from gateway.resign import SigningKey, signed_again, signing_key
@@ -30,6 +31,9 @@ CERTIFICATE_NAME: Final = "client_certificate"
 CERTIFICATE_KEY_NAME: Final = "client_key"
 """The names under which HashiCorp Vault keeps a tenant's secrets at `processor/…`."""
 
+ACCESS_TOKEN: Final = "access_token"  # noqa: S105 - not stored: of the processor's own exchange
+UNAUTHORIZED: Final = 401
+
 _NEEDED: Final[Mapping[Place, tuple[str, ...]]] = {
     "bearer": (KEY_NAME,),
     "basic_user": (KEY_NAME,),
@@ -37,6 +41,7 @@ _NEEDED: Final[Mapping[Place, tuple[str, ...]]] = {
     "header": (KEY_NAME,),
     "body": (USER_NAME, KEY_NAME),
     "signature": (USER_NAME, SECRET_NAME),
+    "oauth": (USER_NAME, KEY_NAME),
 }
 
 OWN_HEADERS: Final = "panward-"
@@ -84,6 +89,7 @@ class Lane:
         guards: Guards,
         *,
         now: Callable[[], datetime],
+        monotonic: Callable[[], float],
     ) -> None:
         self._route = route
         self._make_upstream = make_upstream
@@ -91,6 +97,7 @@ class Lane:
         self._guards = guards
         self._now = now
         self._pools: dict[str, _Pool] = {}
+        self._access_tokens = AccessTokens(monotonic)
 
     @property
     def limits(self) -> TenantLimits:
@@ -145,7 +152,17 @@ class Lane:
             raise CredentialsMissing
         secret = Secret(stored)
         self._pool(tenant, secret)  # a certificate that cannot be used is told before the intent
+        if self.injects and self.preset.credential.sent == "oauth":
+            return Secret({**stored, ACCESS_TOKEN: await self._access_token(tenant, secret)})
         return secret
+
+    async def _access_token(self, tenant: str, secret: Secret) -> str:
+        async def send(headers: tuple[tuple[str, str], ...], body: bytes) -> Outcome:
+            path = self.preset.credential.token_path or ""
+            return await self._pool(tenant, secret).upstream.send("POST", path, "", headers, body)
+
+        login = secret.values[USER_NAME], secret.values[KEY_NAME]
+        return await self._access_tokens.of(tenant, login, send)
 
     def _needed(self) -> tuple[str, ...]:
         place = self.preset.credential.sent
@@ -170,9 +187,12 @@ class Lane:
         try:
             await self._make_room()
             headers = self._headers(call, secret, body)
-            return await pool.upstream.send(call.method, call.path, call.query, headers, body)
+            outcome = await pool.upstream.send(call.method, call.path, call.query, headers, body)
         finally:
             pool.under_way -= 1
+        if isinstance(outcome, Replied) and outcome.status == UNAUTHORIZED:
+            self._access_tokens.forget(tenant)
+        return outcome
 
     def _pool(self, tenant: str, secret: Secret) -> _Pool:
         """A tenant's connections; a certificate that was replaced gets others."""
@@ -246,6 +266,8 @@ def _headers_of(preset: Preset, values: Mapping[str, str]) -> list[tuple[str, st
     match preset.credential.sent:
         case "bearer":
             return [("Authorization", f"Bearer {values[KEY_NAME]}")]
+        case "oauth":
+            return [("Authorization", f"Bearer {values[ACCESS_TOKEN]}")]
         case "basic_user":
             return [("Authorization", _basic(values[KEY_NAME], ""))]
         case "basic_password":

@@ -7,8 +7,10 @@ what is known of the call. What never lives here: what happened.
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
+from gateway.access_tokens import granted_here
 from gateway.arrival import Arrival
 from gateway.authorize import PASSING, Told
 from gateway.call import REFUSALS, CallRefused
@@ -73,6 +75,11 @@ class OutAnswers:
         _add(response, arrival.lane.returned(reply.headers))
         response.headers["Panward-Processor-Status"] = str(status)
         return response
+
+    def granted(self, key: str) -> web.Response:
+        """An access token for an SDK that exchanges its key for one: the key itself."""
+        body = msgspec.json.encode(granted_here(key))
+        return web.Response(body=body, headers={"Content-Type": "application/json"})
 
     def not_passed(self, arrival: Arrival, outcome: NotSent | Unknown) -> web.Response:
         """A call that was no operation, and got no reply."""

@@ -94,6 +94,8 @@ class Outbound:
 
     async def _carry(self, arrival: Arrival, watch: Stopwatch) -> web.Response:
         lane = arrival.lane
+        if lane.injects and arrival.path == lane.preset.credential.token_path:
+            return await self._exchange(arrival, watch)
         with watch.running("auth"):
             early = None if self._callers.needs_body(arrival) else await self._callers.of(arrival)
         call = await read_arrival(arrival)
@@ -118,6 +120,12 @@ class Outbound:
         submission = _submission(arrival, caller, read, order)
         told = await self._authorize.handle(submission, watch)
         return self._answers.told(arrival, told)
+
+    async def _exchange(self, arrival: Arrival, watch: Stopwatch) -> web.Response:
+        """Give an SDK that wants an access token what it calls with: panward's key."""
+        with watch.running("auth"):
+            key = await self._callers.exchanged(arrival)
+        return self._answers.granted(key)
 
     # --- calls that are no declared operation ---------------------------------------------------
 
@@ -182,4 +190,11 @@ def _idempotency_key(arrival: Arrival, read: ReadCall) -> bytes | None:
         raise BadField(name, "repeated")
     if keys and not _IDEMPOTENCY_KEY.fullmatch(keys[0]):
         raise BadField(name, "format")
-    return keys[0].encode("ascii") if keys else None
+    if not keys:
+        return None
+    scopes = [
+        f"{scope}={value}"
+        for scope in idempotency.scope_headers
+        for value in arrival.request.headers.getall(scope, [])
+    ]
+    return "\0".join((keys[0], *scopes)).encode("utf-8", "surrogateescape")

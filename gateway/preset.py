@@ -32,8 +32,9 @@ _PREFIX: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"  # one label's: no dot, 
 
 Selectors = tuple[str, ...]
 Scalar = str | int | bool
-Place = Literal["bearer", "basic_user", "basic_password", "header", "body", "signature"]
-"""Where a key stands: in `Authorization`, in a header of its own, in the body, or in what signs."""
+Place = Literal["bearer", "basic_user", "basic_password", "header", "body", "signature", "oauth"]
+"""Where a key stands: in `Authorization`, in a header of its own, in the body, in what signs, or
+only in the exchange for an access token."""
 
 
 class Hosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -63,6 +64,7 @@ class Credential(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     alias: Literal["checkout_com", "authorize_net", "signing_key"] | None = None
     name: Selectors = ()  # of `body`: where the name of the login stands, and its key
     key: Selectors = ()
+    token_path: str | None = None  # of `oauth`: where a key is exchanged (RFC 6749 4.4)
 
 
 class Headers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -78,6 +80,7 @@ class Idempotency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     header: str | None = None
     field: str | None = None
     replay_seconds: int = 0
+    scope_headers: tuple[str, ...] = ()  # with another value in these, it is another key
 
 
 class CardFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

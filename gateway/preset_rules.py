@@ -102,6 +102,8 @@ def _credential(preset: Preset) -> Iterator[str]:
         yield "credential.headers: must list the key's own header"
     if "body" in places and not (credential.name and credential.key):
         yield "credential: name and key say where the login stands in the body"
+    if (credential.sent == "oauth") != (credential.token_path is not None):
+        yield "credential.token_path: where a key is exchanged for a token, with `oauth` alone"
     if "injected" in credential.modes and not credential.presented:
         yield "credential.presented: where an SDK puts the key that is taken out"
 
@@ -113,6 +115,7 @@ def _headers(preset: Preset) -> Iterator[str]:
         ("headers.request_dropped", preset.headers.request_dropped),
         ("headers.reply_passed", preset.headers.reply_passed),
         ("idempotency.header", () if idempotency is None else (idempotency,)),
+        ("idempotency.scope_headers", preset.idempotency.scope_headers),
     )
     for where, headers in named:
         for header in headers:

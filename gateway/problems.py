@@ -75,6 +75,7 @@ PROBLEMS: Final[Mapping[type[Exception], Row]] = {
     edge.RateLimited: Row(429, "Too many requests"),
     # the way out
     edge.CredentialsMissing: Row(503, "The processor's credentials are not set", _OURS),
+    edge.CredentialsRefused: Row(502, "The processor refuses the stored credentials", _OURS),
     edge.UpstreamUnavailable: Row(503, "The processor is left alone for a moment", _PROCESSOR),
     edge.UpstreamFailed: Row(502, "The processor could not be used", _PROCESSOR),
     edge.UpstreamUnreachable: Row(502, "The processor cannot be reached", _PROCESSOR),

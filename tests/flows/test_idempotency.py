@@ -470,3 +470,18 @@ async def test_a_repeat_whose_token_is_gone_leaves_it_unknown(
     assert (repeat.status, repeat.error["code"]) == (502, "outcome_unknown")
     assert repeat.state == "unknown"
     assert repeat.headers["Stripe-Should-Retry"] == "false"
+
+
+async def test_a_key_is_each_connected_account_s_own(shop: Merchant) -> None:
+    """Stripe keeps keys by account: another one under the same key is another payment."""
+    token, key = await shop.token(), new_idempotency_key()
+
+    async def pay(account: str) -> str:
+        headers = {"Stripe-Account": account}
+        reply = await shop.out(INTENTS, payment(token), key=key, headers=headers)
+        assert reply.status == 200, reply.body
+        return reply.headers["Panward-Authorization"]
+
+    first = await pay("acct_a")
+    assert await pay("acct_b") != first
+    assert await pay("acct_a") == first

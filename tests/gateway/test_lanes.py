@@ -91,10 +91,11 @@ def lane(credential: str = "injected") -> tuple[Lane, list[Recorded]]:
         concurrency=4,
     )
     keys = Stored({"t_one/stripe": "sk_of_one", "t_two/stripe": "sk_of_two", "t_one/other": "no"})
+    now = lambda: datetime.now(UTC)  # noqa: E731
     guards = Guards(
         TenantLimits(time.monotonic, burst=POOLS_MAX * 2), Breaker(time.monotonic, lambda: 0.5)
     )
-    return Lane(route, make, keys, guards, now=lambda: datetime.now(UTC)), made
+    return Lane(route, make, keys, guards, now=now, monotonic=time.monotonic), made
 
 
 async def test_the_processors_key_is_put_in_the_place_of_ours() -> None:
