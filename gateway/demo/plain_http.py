@@ -14,13 +14,17 @@ TIMEOUT_SECONDS = 20.0
 
 
 class HttpCall(msgspec.Struct):
-    """One call; `body` is the JSON text to be sent, if any. `key` is an API key of panward's."""
+    """One call; `body` is the JSON text to be sent, if any. `key` is an API key of panward's.
+
+    With `proxy` it goes through that, and the key is the proxy's.
+    """
 
     method: str
     url: str
     ca_file: str
     key: str | None = None
     body: str | None = None
+    proxy: str | None = None
 
 
 class HttpAnswer(msgspec.Struct):
@@ -33,14 +37,22 @@ class HttpAnswer(msgspec.Struct):
 def call(order: HttpCall) -> HttpAnswer:
     url = urlsplit(order.url)
     headers = {"Content-Type": "application/json"}
-    if order.key is not None:
-        headers["Authorization"] = f"Bearer {order.key}"
+    key = {} if order.key is None else {"Authorization": f"Bearer {order.key}"}
+    at = url if order.proxy is None else urlsplit(order.proxy)
     connection = http.client.HTTPSConnection(
-        url.hostname or "",
-        url.port,
+        at.hostname or "",
+        at.port,
         timeout=TIMEOUT_SECONDS,
         context=ssl.create_default_context(cafile=order.ca_file),
     )
+    if order.proxy is None:
+        headers |= key
+    else:
+        connection.set_tunnel(
+            url.hostname or "",
+            url.port or 443,
+            headers={f"Proxy-{name}": value for name, value in key.items()},
+        )
     try:
         target = f"{url.path}?{url.query}" if url.query else url.path
         connection.request(order.method, target, body=order.body, headers=headers)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Final
 
-from gateway.demo import attacks, story
+from gateway.demo import attacks, elsewhere, story
 from gateway.demo.act import Act, play
 from gateway.demo.scene import Scene
 from gateway.demo.stage import Stage
@@ -34,6 +34,18 @@ ACTS: Final = (
         "A payment is declined",
         "The same with a card that its issuer declines.",
         story.declined,
+    ),
+    Act(
+        "explained",
+        "What would be opened, before anything is",
+        "panward explain looks at a recorded call: which fields would be opened, what stays.",
+        elsewhere.explained,
+    ),
+    Act(
+        "elsewhere",
+        "The same token at another processor",
+        "Its client knows Adyen's own address, a proxy, and one more certificate authority.",
+        elsewhere.elsewhere,
     ),
     Act(
         "foreign",

@@ -1,4 +1,4 @@
-"""What one step of the demo showed, and what ten promises come to in the end. Pure values.
+"""What one step of the demo showed, and what its promises come to in the end. Pure values.
 
 Everything in here may be printed: card numbers are masked before they get here.
 """
@@ -88,6 +88,8 @@ PROMISES: Final = (
         ("code", "approved", "declined"),
     ),
     Promise("The shop holds tokens: no answer to it has a number", ("tokens", "heard")),
+    Promise("What would be opened is told before going live", ("explained",)),
+    Promise("One token, any processor: by base URL or by proxy", ("elsewhere",)),
     Promise("Another shop's token is worth nothing here", ("foreign",)),
     Promise("A retry after a lost answer cannot charge twice", ("lost",)),
     Promise("A token in a text field stays text", ("text",)),

@@ -15,11 +15,12 @@ from typing import Final
 
 import msgspec
 
-from gateway.app import running
+from gateway.app import Running, running
 from gateway.custody import utc_now
 from gateway.demo.cards import DemoCard, Search, demo_cards
 from gateway.demo.clients import Client, NewToken, PlainHttp, back_office, checkout_page, client
 from gateway.demo.orders import Account, Heard, Pay, SaveCard
+from gateway.demo.plain_http import HttpAnswer, HttpCall
 from gateway.demo.scene import StoryBroke
 from gateway.demo.witness import Look, Witness
 from gateway.embedded import (
@@ -31,6 +32,7 @@ from gateway.embedded import (
 )
 from gateway.metrics import Metrics
 from gateway.request_event import EventLog, quiet_logging
+from vault.authority import Authority
 from vault.db import Database
 from vault.embedded.bootstrap import StartOptions
 from vault.errors import StartRefused
@@ -62,6 +64,7 @@ class Stage:
     witness: Witness
     begun: Look
     database: Database
+    proxy_ca_file: Path
     run: str = field(default_factory=lambda: secrets.token_hex(3))
     tokens: dict[str, NewToken] = field(default_factory=dict[str, NewToken])
 
@@ -85,6 +88,19 @@ class Stage:
 
     async def pay(self, order: Pay) -> Heard:
         return await self.shop.tell(order, Heard)
+
+    async def through_the_proxy(self, url: str, body: object) -> HttpAnswer:
+        """Let the back office call a processor by its own address, through our proxy."""
+        text = msgspec.json.encode(body).decode()
+        call = HttpCall(
+            "POST",
+            url,
+            str(self.proxy_ca_file),
+            self.credentials.secret_key,
+            text,
+            self.credentials.proxy_url,
+        )
+        return await self.office.process.tell(call, HttpAnswer)
 
     def order_id(self, name: str) -> str:
         """An order number that no earlier demo in the same folder had."""
@@ -117,7 +133,7 @@ async def set_up(folder: Path, options: StartOptions, *, at: datetime) -> AsyncI
         deployment = await stack.enter_async_context(
             embedded_deployment(folder, at=at, options=options, memory=SandboxMemory.IN_MEMORY)
         )
-        await _run_gateway(deployment, stack)
+        gateway = await _run_gateway(deployment, stack)
         parts, config = deployment.parts, deployment.config
         credentials = msgspec.json.decode(
             (parts.folder / "credentials.json").read_bytes(), type=Credentials
@@ -143,10 +159,19 @@ async def set_up(folder: Path, options: StartOptions, *, at: datetime) -> AsyncI
             witness=witness,
             begun=await witness.look(),
             database=database,
+            proxy_ca_file=await _proxy_ca_file(parts.folder, gateway),
         )
 
 
-async def _run_gateway(deployment: EmbeddedDeployment, stack: AsyncExitStack) -> None:
+async def _proxy_ca_file(folder: Path, gateway: Running) -> Path:
+    """Write what `panward ca` prints: the root that the shop has to trust at the proxy."""
+    roots = await Authority(gateway.custody.reveal.ask).roots(at=utc_now())
+    path = folder / "tls" / "proxy-ca.pem"
+    path.write_bytes(b"".join(root.certificate for root in roots))
+    return path
+
+
+async def _run_gateway(deployment: EmbeddedDeployment, stack: AsyncExitStack) -> Running:
     config = deployment.config
     log_file = _private_log(deployment.parts.folder, "gateway")
     metrics = Metrics(processor_routes=[route.name for route in config.routes])
@@ -154,7 +179,7 @@ async def _run_gateway(deployment: EmbeddedDeployment, stack: AsyncExitStack) ->
         stack.enter_context(log_file.open("ab", buffering=0)), now=utc_now, watch=metrics
     )
     stack.enter_context(quiet_logging(log))
-    await stack.enter_async_context(running(config, log, metrics))
+    return await stack.enter_async_context(running(config, log, metrics))
 
 
 async def _sdk(shop: Client, credentials: Credentials) -> str:
