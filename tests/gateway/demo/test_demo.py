@@ -98,12 +98,12 @@ def test_it_ends_with_0_when_all_promises_were_kept(run: Run) -> None:
     assert run.code == 0, run.err
     end = run.steps[-1]
     assert end["ok"]
-    assert [kept["ok"] for kept in end["promises"]] == [True] * 10
+    assert [kept["ok"] for kept in end["promises"]] == [True] * 12
     assert "not shown" not in run.out
 
 
 def test_it_prints_one_object_a_step_and_nothing_else(run: Run) -> None:
-    assert [step["step"] for step in run.steps] == list(range(1, 15))
+    assert [step["step"] for step in run.steps] == list(range(1, 17))
     for step in run.steps[:-1]:
         assert {"title", "merchant", "processor", "ledger", "checks", "ok"} <= step.keys()
         assert step["ok"] is True
@@ -157,6 +157,20 @@ def test_a_payment_is_approved(run: Run) -> None:
     ]
     assert entries(step) == ["attempted", "completed stored", "attempted", "completed approved"]
     assert step["ledger"][0]["opens"] == ["pan", "cvc"]
+
+
+def test_a_call_is_explained_and_not_made(run: Run) -> None:
+    step = run.step("explained")
+    assert step["processor"] == ["it was not called"]
+    assert step["merchant"][-1].endswith("raw_card_number")
+    assert not step["ledger"]
+
+
+def test_the_same_token_pays_at_another_processor(run: Run) -> None:
+    step = run.step("elsewhere")
+    assert "checkout-test.adyen.com" in step["merchant"][0]
+    assert step["processor"] == ["POST /v72/payments  number 1 •••• 4242"]
+    assert entries(step) == ["attempted", "completed approved"]
 
 
 def test_a_payment_is_declined(run: Run) -> None:
@@ -226,13 +240,13 @@ def test_verify_names_the_entry_that_was_changed_on_a_copy(run: Run) -> None:
 def test_each_decrypt_is_matched_to_an_earlier_intent(run: Run) -> None:
     lines = run.step("audit")["merchant"]
     found = [re.search(r"(\d+) decrypts in Vault's audit log, 0 without", line) for line in lines]
-    # Visa, declined, Mastercard and JCB: number and code; Visa thrice more without its code.
-    assert [int(each[1]) for each in found if each] == [4 * 2 + 3]
+    # Visa, declined, Mastercard and JCB: number and code; Visa four times without its code.
+    assert [int(each[1]) for each in found if each] == [4 * 2 + 4]
 
 
 def test_each_number_at_the_processor_was_on_record_before(run: Run) -> None:
     step = run.step("heard")
-    assert step["processor"] == ["7 card numbers, and 7 are on record as to be sent"]
+    assert step["processor"] == ["8 card numbers, and 8 are on record as to be sent"]
 
 
 # --- a broken promise ---------------------------------------------------------------------
@@ -327,7 +341,7 @@ def test_a_broken_promise_makes_exit_code_1_and_says_which(
     assert run.code == 1
     assert "✗ NOT so: verify ends with 0" in run.out
     assert f"entry {changed}: the leaf hash is not that of the entry" in run.out
-    assert "8 of 10 promises kept" in run.out
+    assert "10 of 12 promises kept" in run.out
     assert "verify ends with 0" in run.err
     assert "Traceback" not in run.err
 
