@@ -44,7 +44,7 @@ async def explained(stage: Stage) -> Acted:
         checks=[
             Check("the operation is told, and both fields", len(opened) == len({*opened})),
             Check(
-                "a number in place of a token is named, not shown",
+                "a number in place of a token is told of, and stays hidden",
                 not stage.search.finds(msgspec.json.encode(raw)),
             ),
             Check("nothing was opened, nothing left", seen.nothing_left),
