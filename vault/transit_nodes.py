@@ -1,28 +1,26 @@
 """The nodes of one HashiCorp Vault: a request goes to one of them and, if need be, to another.
 
-The only module that speaks to HashiCorp Vault at run time (hvac, in a few threads). Here lives
-how a connection is made and pinned, how long a call may take and where it is tried again. What a
-request says and what an answer means lives elsewhere; no token is kept here.
+The only module that speaks to HashiCorp Vault at run time (urllib3's pool, in a few threads). Here
+lives how a connection is made and pinned, how long a call may take and where it is tried again.
+What a request says and what an answer means lives elsewhere; no token is kept here.
 
-Nothing is read from the environment: hvac's adapter is built directly, because its `Client` would
-take tokens, addresses and certificates from there. Redirects are not followed: the token would go
-with them.
+Nothing is read from the environment: no proxy, authority, token or address. Redirects are not
+followed: the token would go with them.
 """
 
 import asyncio
 import secrets
+import ssl
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
+from threading import Lock
 from typing import Final
+from urllib.parse import urlsplit
 
-from hvac.adapters import RawAdapter
-from requests import Response, Session
-from requests.adapters import HTTPAdapter
-from requests.exceptions import ConnectionError as RequestsConnectionError
-from requests.exceptions import ConnectTimeout, Timeout
-from urllib3.exceptions import MaxRetryError, NewConnectionError
+from urllib3 import BaseHTTPResponse, HTTPSConnectionPool, Timeout
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import TimeoutError as Urllib3Timeout
 
 from vault.observer import Observer
 from vault.transit_answers import FAILURES, MAY_HAVE_HAPPENED, Again, Answer, Verdict, answer_of
@@ -33,7 +31,6 @@ CONNECT_SECONDS: Final = 0.5
 READ_SECONDS: Final = 1.0  # for each read of the socket; CALL_SECONDS is for all of them
 PAUSE_SECONDS: Final = (0.01, 0.05)  # before a second try, lest all come back at once
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
-CHUNK_BYTES: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +46,11 @@ class Node:
     """One server of HashiCorp Vault; the methods block and are called in threads."""
 
     def __init__(self, address: str, pins: Pins, *, connections: int) -> None:
-        session = Session()
-        session.trust_env = False  # proxies, CA bundles, .netrc
-        session.verify = pins.ca_file  # hvac's own `verify` loses against the session's
-        if pins.client_cert_file is not None and pins.client_key_file is not None:
-            session.cert = (pins.client_cert_file, pins.client_key_file)
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-        session.adapters.clear()  # http:// is not spoken
-        session.mount("https://", HTTPAdapter(pool_maxsize=connections, pool_block=True))
-        self._session = session
-        self._adapter = RawAdapter(
-            base_uri=address, token="", session=session, allow_redirects=False
-        )
+        self._address = address
+        self._pins = pins
+        self._connections = connections
+        self._lock = Lock()
+        self._pool: HTTPSConnectionPool | None = None
 
     def exchange(self, request: Request, token: str | None) -> Answer:
         """Send one request; give what became of it. Raises nothing."""
@@ -68,53 +58,76 @@ class Node:
             "Accept-Encoding": "identity",
             "Content-Type": "application/json",
             "X-Correlation-ID": secrets.token_hex(8),
+            "X-Vault-Request": "true",  # a listener may ask for it, against forged requests
         }
         if token is not None:
             headers["X-Vault-Token"] = token
         try:
-            response = self._adapter.request(
+            response = self._opened().urlopen(
                 request.method,
                 request.path,
+                body=request.body,
                 headers=headers,
-                data=request.body,
-                raise_exception=False,  # hvac's exceptions quote what was decrypted
-                stream=True,
-                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
             )
             content = _content(response)
         except Exception as error:  # noqa: BLE001 - whatever it is, only what kind leaves here
             return Answer(verdict_on(error))
         if content is None:
             return Answer(Verdict.GARBLED)
-        return answer_of(response.status_code, content)
+        return answer_of(response.status, content)
 
     def close(self) -> None:
-        self._session.close()
+        if self._pool is not None:
+            self._pool.close()
+
+    def _opened(self) -> HTTPSConnectionPool:
+        """Make the pool when it is first needed: reading its files may fail, as a call may."""
+        with self._lock:
+            if self._pool is None:
+                url = urlsplit(self._address)
+                if url.scheme != "https" or url.hostname is None:  # http:// is not spoken
+                    raise ValueError
+                self._pool = HTTPSConnectionPool(
+                    url.hostname,
+                    url.port,
+                    maxsize=self._connections,
+                    block=True,
+                    timeout=Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+                    ssl_context=_context(self._pins),
+                )
+            return self._pool
 
 
-def _content(response: Response) -> bytes | None:
-    """Read a body of bounded size; None when it is longer."""
-    with response:
-        chunks = []
-        left = ANSWER_BYTES_MAX
-        for chunk in response.iter_content(CHUNK_BYTES):
-            left -= len(chunk)
-            if left < 0:
-                return None
-            chunks.append(chunk)
-    return b"".join(chunks)
+def _context(pins: Pins) -> ssl.SSLContext:
+    """Trust one authority: the system's are not asked, nor those of the environment."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(pins.ca_file)
+    if pins.client_cert_file is not None and pins.client_key_file is not None:
+        context.load_cert_chain(pins.client_cert_file, pins.client_key_file)
+    return context
+
+
+def _content(response: BaseHTTPResponse) -> bytes | None:
+    """Read a body of bounded size; None when it is longer, and then the connection is dropped."""
+    content = response.read(ANSWER_BYTES_MAX + 1)
+    if len(content) > ANSWER_BYTES_MAX:
+        response.close()
+        return None
+    response.release_conn()
+    return content
 
 
 def verdict_on(error: Exception) -> Verdict:
     """Say what an error of the libraries below means, by its class alone."""
-    if isinstance(error, ConnectTimeout):
+    if isinstance(error, ConnectTimeoutError | NewConnectionError):
         return Verdict.NOT_CONNECTED
-    if isinstance(error, Timeout):
+    if isinstance(error, TimeoutError | Urllib3Timeout):
         return Verdict.TIMED_OUT
-    if isinstance(error, RequestsConnectionError):
-        cause = error.args[0] if error.args else None
-        if isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError):
-            return Verdict.NOT_CONNECTED
     return Verdict.BROKEN
 
 

@@ -11,9 +11,15 @@ from pathlib import Path
 
 import pytest
 import trustme
-from hvac.exceptions import InvalidRequest
-from requests.exceptions import ConnectionError as RequestsConnectionError
-from requests.exceptions import ConnectTimeout, ReadTimeout, SSLError
+from urllib3.connection import HTTPSConnection
+from urllib3.connectionpool import HTTPSConnectionPool
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from tests.vault.fake_node import FakeCluster, fake_cluster
 from vault.observer import Silent
@@ -388,11 +394,12 @@ async def test_every_node_can_be_asked(three: FakeCluster) -> None:
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
-        (ConnectTimeout(), Verdict.NOT_CONNECTED),
-        (ReadTimeout(), Verdict.TIMED_OUT),
-        (RequestsConnectionError(), Verdict.BROKEN),
+        (ConnectTimeoutError(), Verdict.NOT_CONNECTED),
+        (NewConnectionError(HTTPSConnection("a"), "refused"), Verdict.NOT_CONNECTED),
+        (ReadTimeoutError(HTTPSConnectionPool("a"), "/", "slow"), Verdict.TIMED_OUT),
+        (TimeoutError(), Verdict.TIMED_OUT),
+        (ProtocolError("quotes what was decrypted"), Verdict.BROKEN),
         (SSLError("certificate"), Verdict.BROKEN),
-        (InvalidRequest("quotes what was decrypted"), Verdict.BROKEN),
         (OSError("no such CA file"), Verdict.BROKEN),
     ],
     ids=repr,
