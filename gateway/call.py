@@ -13,6 +13,7 @@ from typing import Final
 from gateway.codecs.bodies import format_of, read_as
 from gateway.codecs.splice import Document, Field, Format, Shape
 from gateway.errors import Malformed
+from gateway.plain_paths import folded
 from gateway.preset import Condition, Operation, Preset, Scalar
 from gateway.resign import Verified
 from gateway.selectors import Finder, Match
@@ -125,15 +126,13 @@ def read_call(preset: Preset, call: Call) -> ReadCall | CallRefused:
         return document
     finder = Finder(document, call.body, fold=folds(preset, document))
     try:
-        operation = _operation(candidates, document, finder)
+        operation = _operation(preset, candidates, call, document, finder)
     except Malformed:  # a selector of the preset's cannot be followed without doubt
         return CallRefused(Refusal.MALFORMED, "body")
     if isinstance(operation, CallRefused):
         return operation
     if operation is not None and operation.format == "graphql" and call.query:
         return CallRefused(Refusal.SEVERAL_OPERATIONS, "query")  # some read it before the body
-    if operation is not None and call.body and not preset.accepts(operation, call.media_type):
-        return CallRefused(Refusal.UNSUPPORTED, "content-type")
     return ReadCall(preset, call, document, finder, operation)
 
 
@@ -156,7 +155,7 @@ def is_empty(field: Field) -> bool:
 def _document(
     preset: Preset, candidates: Sequence[Operation], call: Call
 ) -> Document | CallRefused:
-    if not call.body or (not candidates and _is_plain(call.body)):
+    if not call.body or (not candidates and not preset.refused and _is_plain(call.body)):
         return Document.of(Format.FORM, ())
     format_ = format_of(call.content_type)
     if any(each.format == "graphql" for each in candidates) and format_ is Format.JSON:
@@ -183,18 +182,30 @@ def _is_plain(body: bytes) -> bool:
 
 
 def _operation(
-    candidates: Sequence[Operation], document: Document, finder: Finder
+    preset: Preset,
+    candidates: Sequence[Operation],
+    call: Call,
+    document: Document,
+    finder: Finder,
 ) -> Operation | CallRefused | None:
     fitting = [each for each in candidates if _fits(each, document, finder)]
     if any(each.roots for each in fitting) and len(document.roots) > 1:
         return CallRefused(Refusal.SEVERAL_OPERATIONS, "body")
-    return fitting[0] if fitting else None
+    taken = [each for each in fitting if not call.body or preset.accepts(each, call.media_type)]
+    if fitting and not taken:
+        return CallRefused(Refusal.UNSUPPORTED, "content-type")
+    return taken[0] if taken else None
 
 
 def _fits(operation: Operation, document: Document, finder: Finder) -> bool:
+    # Folded: who is lax about a root's spelling must not get around the record.
     return (
         not operation.roots
-        or any(fnmatchcase(root, each) for root in document.roots for each in operation.roots)
+        or any(
+            fnmatchcase(folded(root), folded(each))
+            for root in document.roots
+            for each in operation.roots
+        )
     ) and all(_holds(condition, finder) for condition in operation.when)
 
 

@@ -14,7 +14,16 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from gateway import strays
-from gateway.call import REFUSALS, Call, CallRefused, ReadCall, Refusal, is_empty, read_call
+from gateway.call import (
+    REFUSALS,
+    Call,
+    CallRefused,
+    ReadCall,
+    Refusal,
+    folds,
+    is_empty,
+    read_call,
+)
 from gateway.codecs.splice import Field, Format, Replacement, Shape, splice
 from gateway.errors import Malformed, TooLarge
 from gateway.order import Order, login_slots, pass_through_refusal, read_order
@@ -118,7 +127,11 @@ class _Judged:
 
     @property
     def operation(self) -> Operation | None:
-        return self.read.operation if self.read is not None else None
+        """Which it is, as far as that is known: of a body that was not read, only by its path."""
+        if self.read is not None:
+            return self.read.operation
+        known = self.preset.candidates(self.call.method, self.call.path)
+        return known[0] if len(known) == 1 and not known[0].asks_the_body else None
 
 
 def explain(preset: Preset, call: Call, *, env: Env) -> Explanation:
@@ -179,6 +192,10 @@ def _judged(preset: Preset, call: Call, env: Env) -> _Judged:
 
 def _refused(preset: Preset, call: Call, read: ReadCall | None, refused: CallRefused) -> _Judged:
     words = f"{REFUSALS[refused.code][1]}: {refused.field}"
+    if refused.code is Refusal.UNSUPPORTED:
+        known = preset.candidates(call.method, call.path)
+        types = (type_ for each in known for type_ in each.content_types or preset.content_types)
+        words = f"{words}. It takes {', '.join(dict.fromkeys(types))}"
     return _Judged(preset, call, read, None, refused.code.value, words)
 
 
@@ -201,7 +218,7 @@ def _with_tokens(read: ReadCall, operation: Operation, env: Env) -> bytes:
     tokens: dict[str | None, str] = {}
     replacements: dict[int, Replacement] = {}
     for card in operation.cards:
-        for role, field in _declared(read, card):
+        for role, field, _ in _declared(read, card):
             held = _holds(field, role, env)
             if role == "number" and held == "card_like":
                 stands = tokens.setdefault(field.text, token_of(env, len(tokens)))
@@ -223,6 +240,9 @@ def _replacement(read: ReadCall, field: Field, text: str) -> Replacement:
 
 # --- fields -------------------------------------------------------------------------------
 
+_Meant = tuple[Role, Field, str]
+"""A field, what it is, and what it is called if its own name is not fit to be shown."""
+
 _PARTS: Final[Mapping[Part, Becomes]] = {Part.NUMBER: "card_number", Part.CVC: "stored_code"}
 
 
@@ -231,14 +251,14 @@ def _fields(recorded: _Judged, tokenized: _Judged, env: Env) -> tuple[ExplainedF
     assert recorded.read is not None
     becomes = _becomes(recorded.read, tokenized)
     told: dict[int, ExplainedField] = {}
-    for role, field in _meant(recorded.read, recorded.operation):
+    for role, field, selector in _meant(recorded.read, recorded.operation):
         held = _holds(field, role, env)
         if role == "undeclared" and held not in {"card_like", "text_with_token", "token"}:
             continue
         told.setdefault(
             field.start,
             ExplainedField(
-                field=strays.shown(field.name, "(a name that is not shown)"),
+                field=strays.shown(field.name, selector),
                 role=role,
                 start=field.start,
                 end=field.end,
@@ -269,25 +289,26 @@ def _becomes(read: ReadCall, tokenized: _Judged) -> Mapping[int, Becomes]:
     }
 
 
-def _meant(read: ReadCall, operation: Operation | None) -> Iterator[tuple[Role, Field]]:
-    """Yield what each field is to the preset, the strongest first."""
+def _meant(read: ReadCall, operation: Operation | None) -> Iterator[_Meant]:
+    """Yield what each field is to the preset, the strongest first, and by which selector."""
     for card in operation.cards if operation is not None else ():
         yield from _declared(read, card)
     login = login_slots(read)
     for field in (*login.name, *login.key):
-        yield "login", field
+        yield "login", field, "(the login)"
     if operation is not None:
         yield from _on_record(read, operation)
     form = read.document.format in {Format.FORM, Format.MULTIPART}
+    fold = folds(read.preset, read.document)
     for field in read.document.fields:
         if field.shape is not Shape.KEY:
             is_text = operation is not None and read.preset.is_text(
-                operation, field.name, form=form
+                operation, field.name, form=form, fold=fold
             )
-            yield "text" if is_text else "undeclared", field
+            yield "text" if is_text else "undeclared", field, "(a name that is not shown)"
 
 
-def _declared(read: ReadCall, card: CardFields) -> Iterator[tuple[Role, Field]]:
+def _declared(read: ReadCall, card: CardFields) -> Iterator[_Meant]:
     named: Sequence[tuple[Role, str | None]] = (
         ("number", card.number),
         ("cvc", card.cvc),
@@ -296,11 +317,12 @@ def _declared(read: ReadCall, card: CardFields) -> Iterator[tuple[Role, Field]]:
         ("expiry", card.expiry),
     )
     for role, selector in named:
-        for match in read.find(selector) if selector is not None else ():
-            yield role, match.field
+        if selector is not None:
+            for match in read.find(selector):
+                yield role, match.field, selector
 
 
-def _on_record(read: ReadCall, operation: Operation) -> Iterator[tuple[Role, Field]]:
+def _on_record(read: ReadCall, operation: Operation) -> Iterator[_Meant]:
     roles: Sequence[Literal["amount", "currency", "merchant_reference"]] = (
         "amount",
         "currency",
@@ -309,7 +331,7 @@ def _on_record(read: ReadCall, operation: Operation) -> Iterator[tuple[Role, Fie
     for role in roles:
         for selector in read.preset.selectors(operation, role):
             for match in read.find(selector):
-                yield role, match.field
+                yield role, match.field, selector
 
 
 def _holds(field: Field, role: Role, env: Env) -> Holds:
@@ -355,7 +377,7 @@ def _card_like(judged: _Judged) -> Iterator[str]:
     numbers: set[int] = set()
     if judged.read is not None and judged.operation is not None:
         cards = (each for card in judged.operation.cards for each in _declared(judged.read, card))
-        numbers = {field.start for role, field in cards if role == "number"}
+        numbers = {field.start for role, field, _ in cards if role == "number"}
     yield from dict.fromkeys(_card_like_in_body(judged, numbers))
 
 

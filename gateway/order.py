@@ -21,7 +21,7 @@ import msgspec
 from msgspec import structs
 
 from gateway import strays
-from gateway.call import CallRefused, ReadCall, Refusal, is_empty
+from gateway.call import CallRefused, ReadCall, Refusal, folds, is_empty
 from gateway.codecs.splice import Field, Format, Replacement, Shape, splice
 from gateway.preset import Operation
 from gateway.scan import count_card_like
@@ -123,9 +123,9 @@ class OpenedCard:
 
 def read_order(read: ReadCall, operation: Operation, *, env: Env) -> Order | CallRefused:
     """Find the tokens of a call of `operation`, or refuse it."""
-    refused = next(_refused_fields(read), None)
-    if refused is not None:
-        return CallRefused(Refusal.FIELD_REFUSED, refused)
+    refusal = _refusal(read)
+    if refusal is not None:
+        return refusal
     found = find_slots(read, operation.cards, env=env)
     if isinstance(found, CallRefused):
         return found
@@ -149,9 +149,9 @@ def read_order(read: ReadCall, operation: Operation, *, env: Env) -> Order | Cal
 
 def pass_through_refusal(read: ReadCall) -> CallRefused | None:
     """Refuse a call of no declared operation if it has a token anywhere, text fields included."""
-    refused = next(_refused_fields(read), None)
-    if refused is not None:
-        return CallRefused(Refusal.FIELD_REFUSED, refused)
+    refusal = _refusal(read)
+    if refusal is not None:
+        return refusal
     stray = next(_strays(read, read.document.fields), None)
     return None if stray is None else CallRefused(Refusal.TOKEN_UNDECLARED, stray)
 
@@ -213,9 +213,10 @@ def _written(format_: Format, text: str, *, in_cdata: bool) -> bytes:
 def _undeclared(read: ReadCall, operation: Operation, declared: frozenset[int]) -> Iterator[Field]:
     """Yield what may hold no token. Of a text field that is its name."""
     form = read.document.format in {Format.FORM, Format.MULTIPART}
+    fold = folds(read.preset, read.document)
     for field in read.document.fields:
         if field.start not in declared or field.shape is Shape.KEY:
-            is_text = read.preset.is_text(operation, field.name, form=form)
+            is_text = read.preset.is_text(operation, field.name, form=form, fold=fold)
             yield structs.replace(field, text="", end=field.start) if is_text else field
 
 
@@ -227,10 +228,16 @@ def _strays(read: ReadCall, fields: Iterable[Field]) -> Iterator[str]:
     yield from strays.between_fields(call.body, read.document.fields)
 
 
-def _refused_fields(read: ReadCall) -> Iterator[str]:
+def _refusal(read: ReadCall) -> CallRefused | None:
+    """Refuse what may not pass at all, and a login where none could be put in its place."""
     for selector in read.preset.refused:
         if any(not is_empty(match.field) for match in read.find(selector)):
-            yield selector
+            return CallRefused(Refusal.FIELD_REFUSED, selector)
+    login = login_slots(read)
+    for field in (*login.name, *login.key):
+        if field.shape not in {Shape.TEXT, Shape.ATTRIBUTE}:
+            return CallRefused(Refusal.INVALID_FIELD, strays.shown(field.name, "body"))
+    return None
 
 
 # --- what is recorded of it ---------------------------------------------------------------

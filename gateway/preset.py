@@ -7,13 +7,15 @@ in `gateway/preset_rules.py`. What never lives here: a processor's name.
 """
 
 import re
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import Final, Literal
 
 import msgspec
 
 from gateway.codecs.splice import Format
+from gateway.plain_paths import folded
 from vault.authorization import Kind, State
 from vault.errors import StartRefused
 
@@ -201,8 +203,8 @@ class ErrorShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     rules: tuple[ErrorRule, ...]
 
 
-class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A processor."""
+class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, dict=True):
+    """A processor. What each call asks of it is put in order once (`dict`), when first asked."""
 
     name: str
     title: str
@@ -270,28 +272,43 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Tell whether amounts are written in cents or in euros."""
         return operation.amount_unit or self.amount_unit
 
-    def is_text(self, operation: Operation, name: str, *, form: bool) -> bool:
+    def is_text(self, operation: Operation, name: str, *, form: bool, fold: bool = False) -> bool:
         """Whether a field is declared as text, in which a token stays a token."""
+        if fold:
+            name = folded(name)
         return any(
-            text_pattern(each, form=form).fullmatch(name)
+            text_pattern(each, form=form, fold=fold).fullmatch(name)
             for each in self.selectors(operation, "text")
         )
 
     def forwards(self, header: str) -> bool:
         """Whether a request's header goes on to the processor; credentials are not asked here."""
-        return not _in_list(header, self.headers.request_dropped)
+        return self._dropped.fullmatch(header.lower()) is None
 
     def returns(self, header: str) -> bool:
         """Whether a reply's header goes back to the merchant."""
-        return _in_list(header, self.headers.reply_passed)
+        return self._passed.fullmatch(header.lower()) is not None
 
     def _matching(self, method: str, path: str, *, exact: bool) -> list[Operation]:
-        return [
-            operation
-            for operation in self.operations
-            if operation.method == method
-            and any(_path(each, exact=exact).fullmatch(path) for each in operation.paths)
-        ]
+        index = self._by_path if exact else self._by_path_in_any_case
+        near = index.get((method, path.count("/")), ())
+        return [operation for pattern, operation in near if pattern.fullmatch(path)]
+
+    @cached_property
+    def _by_path(self) -> "_Index":
+        return _index(self.operations, re.NOFLAG)
+
+    @cached_property
+    def _by_path_in_any_case(self) -> "_Index":
+        return _index(self.operations, re.IGNORECASE)
+
+    @cached_property
+    def _dropped(self) -> re.Pattern[str]:
+        return _any_header(self.headers.request_dropped)
+
+    @cached_property
+    def _passed(self) -> re.Pattern[str]:
+        return _any_header(self.headers.reply_passed)
 
 
 def parse(data: bytes) -> Preset:
@@ -325,24 +342,37 @@ def segments(template: str) -> str:
     )
 
 
-# The number of templates and patterns is that of the presets' lines: no request adds one.
-@lru_cache(maxsize=4096)
-def _path(template: str, *, exact: bool) -> re.Pattern[str]:
-    return re.compile(segments(template), 0 if exact else re.IGNORECASE)
+_Index = Mapping[tuple[str, int], Sequence[tuple[re.Pattern[str], Operation]]]
+"""Operations by method and number of segments: with most, a path need not be compared."""
 
 
+def _index(operations: Iterable[Operation], flags: re.RegexFlag) -> _Index:
+    index: dict[tuple[str, int], list[tuple[re.Pattern[str], Operation]]] = {}
+    for operation in operations:
+        by_length: dict[int, list[str]] = {}
+        for path in operation.paths:  # a placeholder is within a segment
+            by_length.setdefault(path.count("/"), []).append(segments(path))
+        for length, patterns in by_length.items():
+            pattern = re.compile("|".join(patterns), flags)
+            index.setdefault((operation.method, length), []).append((pattern, operation))
+    return index
+
+
+# The number of patterns is that of the presets' lines: no request adds one.
 @lru_cache(maxsize=1024)
 def _host(pattern: str) -> re.Pattern[str]:
     return re.compile(_PREFIX.join(re.escape(part) for part in pattern.split(HOST_PLACEHOLDER)))
 
 
 @lru_cache(maxsize=4096)
-def text_pattern(selector: str, *, form: bool) -> re.Pattern[str]:
+def text_pattern(selector: str, *, form: bool, fold: bool = False) -> re.Pattern[str]:
     """Spell a text field's selector as a pattern of names.
 
     In a form `*` stands for any characters but brackets: `metadata[*]` is one level. Elsewhere it
     is one name or index, and at the end all that stands below: `metadata.*`.
     """
+    if fold:
+        selector = folded(selector)
     if form:
         return re.compile("[^][]*".join(map(re.escape, selector.split("*"))))
     below = selector.endswith(".*")
@@ -354,10 +384,6 @@ def text_pattern(selector: str, *, form: bool) -> re.Pattern[str]:
     return re.compile(path + (r"(?:[.\[].*)" if below else ""), re.DOTALL)
 
 
-@lru_cache(maxsize=4096)
-def _header_pattern(listed: str) -> re.Pattern[str]:
-    return re.compile("[^][]*".join(map(re.escape, listed.split("*"))))
-
-
-def _in_list(header: str, listed: tuple[str, ...]) -> bool:
-    return any(_header_pattern(each).fullmatch(header.lower()) for each in listed)
+def _any_header(listed: Iterable[str]) -> re.Pattern[str]:
+    patterns = ("[^][]*".join(map(re.escape, each.split("*"))) for each in listed)
+    return re.compile("|".join(patterns) or "(?!)")  # of none, what nothing matches

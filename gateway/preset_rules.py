@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.codecs.bodies import format_of
 from gateway.codecs.splice import Format
+from gateway.plain_paths import folded
 from gateway.preset import (
     HOST_PLACEHOLDER,
     PRESET_NAME,
@@ -163,7 +164,8 @@ def _declared(preset: Preset, operation: Operation) -> Iterator[str]:
     forms = any("form" in each for each in operation.content_types or preset.content_types)
     for field in declared:
         for text in preset.selectors(operation, "text"):
-            if text_pattern(text, form=forms).fullmatch(field):
+            name = folded(field) if preset.fold_names else field
+            if text_pattern(text, form=forms, fold=preset.fold_names).fullmatch(name):
                 yield f"text: {field} is a card's field"
     recorded = (
         *preset.selectors(operation, "amount"),
@@ -185,7 +187,15 @@ def _preset_selectors(preset: Preset) -> Iterator[str]:
             "references",
             (*references.processor, *references.decline_code, *references.authorization_code),
         ),
-        ("reply_cards", tuple(each.number for each in preset.reply_cards)),
+        (
+            "reply_cards",
+            tuple(
+                selector
+                for each in preset.reply_cards
+                for selector in (each.number, each.exp_month, each.exp_year, each.cvc)
+                if selector is not None
+            ),
+        ),
     )
     for where, selectors in named:
         for selector in selectors:
@@ -196,6 +206,8 @@ def _selector(where: str, selector: str, *, of_reply: bool = False) -> Iterator[
     problem = problem_of(selector, Format.JSON if of_reply else None)
     if of_reply and problem is not None:
         problem = problem_of(selector, Format.XML)
+    if of_reply and selector.startswith(("$", "/")):
+        problem = "a reply is asked by plain paths: it may be JSON or XML"
     if problem is not None:
         yield f"{where}: {selector!r}: {problem}"
 
@@ -218,12 +230,12 @@ def _result(rule: ResultRule) -> Iterator[str]:
     if rule.reason is not None and not _REASON.fullmatch(rule.reason):
         yield "a reason is one word of lower-case letters"
     for condition in rule.where:
-        yield from _condition(condition)
+        yield from _condition(condition, of_reply=True)
 
 
-def _condition(condition: Condition) -> Iterator[str]:
+def _condition(condition: Condition, *, of_reply: bool = False) -> Iterator[str]:
     for path in condition.paths:
-        yield from _selector("path", path)
+        yield from _selector("path", path, of_reply=of_reply)
     if bool(condition.equals) == (condition.exists is not None):
         yield f"{condition.paths[0] if condition.paths else 'path'} needs either `is` or `exists`"
 

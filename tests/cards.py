@@ -33,6 +33,8 @@ PROCESSING: Final = "4000000000000119"
 STORED_THEN_DECLINED: Final = "4000000000000341"
 THREE_D_SECURE: Final = "4000002500003155"
 
+CHECKOUT_FUNDS: Final = "4544249167673670"  # Checkout.com's sandbox: response code 20051
+
 BRANDS: Final = {
     VISA: "visa",
     VISA_ALT: "visa",
@@ -58,6 +60,7 @@ BRANDS: Final = {
     PROCESSING: "visa",
     STORED_THEN_DECLINED: "visa",
     THREE_D_SECURE: "visa",
+    CHECKOUT_FUNDS: "visa",
 }
 """Each of them with its brand."""
 

@@ -10,6 +10,7 @@ import msgspec
 import typer
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 
 from gateway.config import Config, load_config
 from gateway.custody import utc_now
@@ -36,7 +37,7 @@ console = Console(stderr=True, highlight=False)
 
 def fail(message: str, code: int = EX_FAILED) -> Never:
     """Say why, on standard error, and end with an exit code."""
-    console.print(f"[bold red]panward:[/] {message}", soft_wrap=True)
+    console.print(f"[bold red]panward:[/] {escape(message)}", soft_wrap=True)
     sys.exit(code)
 
 
