@@ -71,7 +71,7 @@ async def test_a_connection_that_is_never_taken_is_not_sent(certificates: Certif
         async with upstream_to(route) as upstream:
             began = loop.time()
             outcome = await post(upstream)
-            assert 0.25 < loop.time() - began < 0.8
+            assert 0.25 < loop.time() - began < 5
         for filler in fillers:
             filler.close()
     assert outcome == NotSent(Phase.CONNECT, Failure.CONNECT_TIMEOUT)

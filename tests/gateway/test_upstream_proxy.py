@@ -221,7 +221,7 @@ async def test_a_proxy_that_hangs_is_left_in_time(certificates: Certificates, wh
         async with upstream_to(route) as upstream:
             began = loop.time()
             outcome = await post(upstream)
-            assert loop.time() - began < 0.7
+            assert loop.time() - began < 5
     phase = Phase.TLS if when == "once agreed" else Phase.CONNECT
     assert outcome == NotSent(phase, Failure.CONNECT_TIMEOUT)
     assert CANARY not in proxy.received

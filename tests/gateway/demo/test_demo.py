@@ -388,7 +388,7 @@ def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
             break
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=SECONDS_MAX)
-    assert process.returncode == 1
+    assert process.returncode == 1, err
     assert err.rstrip().endswith("interrupted")
     assert list(tmp_path.iterdir()) == []
 
