@@ -159,3 +159,12 @@ class Refund(StripeObject, tag="refund"):
     payment_intent: str | None = None
     reason: str | None = None
     status: Literal["succeeded"] = "succeeded"
+
+
+class File(StripeObject, tag="file"):
+    """A file that was uploaded."""
+
+    filename: str
+    purpose: str
+    size: int
+    url: str | None = None

@@ -1,7 +1,7 @@
 """The simulated Stripe: whose key a call carries, and what its API makes of it. Pure.
 
-Forms in, JSON out. It takes every path that no other processor takes. What its calls do stands in
-`stripe_api`; here is what the edge asks of any processor.
+Forms in, and in one call files; JSON out. It takes every path that no other processor takes. What
+its calls do stands in `stripe_api`; here is what the edge asks of any processor.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +16,8 @@ from gateway.sandbox.objects import Charge
 from gateway.sandbox.params import FORM, Params
 from gateway.sandbox.refusals import Refusal
 from gateway.sandbox.replays import KeyTrouble
-from gateway.sandbox.stripe_api import Call, answered, refused
+from gateway.sandbox.stripe_api import JSON, Call, answered, refused, written
+from gateway.sandbox.uploads import is_upload, uploaded
 from gateway.sandbox.wire import SandboxCredential, WireAnswer, WireCall
 
 _KEY_REFUSALS: Final[Mapping[KeyTrouble, Callable[[], Refusal]]] = {
@@ -73,6 +74,10 @@ class Stripe:
             message = "You did not provide an API key." if missing else "Invalid API key provided."
             return self._numbered(refused(refusals.unauthorized(message)))
         try:
+            if is_upload(call):
+                created = self._books[account].created()
+                file = uploaded(call, new_id=self._new_id, created=created)
+                return self._numbered(WireAnswer(200, written(file), JSON))
             params = _params(call)
         except Refusal as refusal:
             return self._numbered(refused(refusal))

@@ -60,13 +60,13 @@ _PATH: Final = re.compile(r"/v1/([a-z_]+)(?:/([A-Za-z0-9_]+)(?:/([a-z_]+))?)?", 
 def answered(books: Books, call: Call) -> WireAnswer:
     """Carry the call out in `books`, and say what goes back."""
     try:
-        return WireAnswer(200, _written(_carried_out(books, call)), JSON)
+        return WireAnswer(200, written(_carried_out(books, call)), JSON)
     except Refusal as refusal:
         return refused(refusal)
 
 
 def refused(refusal: Refusal) -> WireAnswer:
-    body = _written({"error": refusal.error})
+    body = written({"error": refusal.error})
     return WireAnswer(refusal.status, body, JSON, executed=refusal.executed)
 
 
@@ -86,6 +86,6 @@ def _carried_out(books: Books, call: Call) -> StripeObject:
     raise unknown_url()
 
 
-def _written(body: StripeObject | dict[str, ErrorBody]) -> bytes:
+def written(body: StripeObject | dict[str, ErrorBody]) -> bytes:
     """Indented, as the real API writes it: whoever reads it must not count on compact JSON."""
     return msgspec.json.format(msgspec.json.encode(body), indent=2)

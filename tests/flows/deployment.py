@@ -228,6 +228,16 @@ async def connected(
             await writer.wait_closed()  # else the loop may end before the socket is closed
 
 
+def said_by_panward(deployment: Deployment, *words: str) -> str:
+    """Run a command on the deployment's configuration to its end, and give what it printed."""
+    command = [*_PANWARD, *words, "--config", str(deployment.config.path)]
+    done = subprocess.run(  # noqa: S603 - our own words
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=_CLEAN, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def _signal_each(processes: list[int], number: signal.Signals) -> None:
     for one in processes:
         with contextlib.suppress(ProcessLookupError):  # a worker that has just ended

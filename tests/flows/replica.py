@@ -64,25 +64,24 @@ def free_ports(count: int) -> list[int]:
 def write_presets(folder: Path) -> None:
     """Write Stripe's preset twice, with what tells the routes apart."""
     text = (files("gateway.processors") / "stripe.toml").read_text()
+    once = re.sub("replay_seconds = .*", "replay_seconds = 0", text)
+    assert text != once
+    (folder / "quick.toml").write_text(quick_preset("stripe"))
+    (folder / "once.toml").write_text(once)
+
+
+def quick_preset(name: str) -> str:
+    """Give a preset by which a call waits for a second only."""
+    text = (files("gateway.processors") / f"{name}.toml").read_text()
     quick = re.sub("timeout_seconds = .*", f"timeout_seconds = {QUICK_SECONDS}", text)
     quick = re.sub("(connect|tls)_seconds = .*", r"\1_seconds = 0.5", quick)
-    once = re.sub("replay_seconds = .*", "replay_seconds = 0", text)
-    assert text not in (quick, once)
-    (folder / "quick.toml").write_text(quick)
-    (folder / "once.toml").write_text(once)
+    assert text != quick
+    return quick
 
 
 def configuration(
     deployment: Deployment, name: str, ports: list[int], hosts: dict[str, int]
 ) -> str:
-    text = deployment.config.path.read_text()
-    for listener, port in zip(("public", "private", "ops", "connect"), ports, strict=True):
-        text = re.sub(
-            rf"(\[listeners.{listener}\].*\nhost = .*\nport = )\d+", rf"\g<1>{port}", text
-        )
-    text = text.replace('state_folder = "gateway"', f'state_folder = "{name}"')
-    before, _, rest = text.partition("[[routes]]")
-    _, _, after = rest.partition("[embedded]")
     sandbox = deployment.parts.ports["sandbox"]
     presets = dict.fromkeys(ROUTES, "quick.toml") | {"stripe": "stripe", "once": "once.toml"}
     presets["own"] = "stripe"
@@ -99,4 +98,17 @@ connect_names = {["api.stripe.com"] if route == "stripe" else []}
 """
         for route, preset in presets.items()
     ]
-    return f"{before}{''.join(routes)}[embedded]{after}"
+    return with_routes(deployment, name, ports, "".join(routes))
+
+
+def with_routes(deployment: Deployment, name: str, ports: list[int], routes: str) -> str:
+    """Write the deployment's configuration, with ports, routes and a folder of state of its own."""
+    text = deployment.config.path.read_text()
+    for listener, port in zip(("public", "private", "ops", "connect"), ports, strict=True):
+        text = re.sub(
+            rf"(\[listeners.{listener}\].*\nhost = .*\nport = )\d+", rf"\g<1>{port}", text
+        )
+    text = text.replace('state_folder = "gateway"', f'state_folder = "{name}"')
+    before, _, rest = text.partition("[[routes]]")
+    _, _, after = rest.partition("[embedded]")
+    return f"{before}{routes}[embedded]{after}"

@@ -49,6 +49,8 @@ class Target:
     A proxy by `HTTPS_PROXY` is the process's own, not the call's. What `keys` holds: `api_key`,
     and `user`, `secret` and `merchant` where the processor has them. `style` is Stripe's and
     CyberSource's choice of client; `retries` is Stripe's: None leaves the SDK's own number.
+    `headers` go out beside the SDK's own, in the way that it has for that; Authorize.Net's has
+    none.
     """
 
     keys: Mapping[str, str] = field(repr=False)
@@ -57,6 +59,7 @@ class Target:
     style: str = "sync"
     retries: int | None = None
     timeout: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ class AdyenCalls:
     def called(self, order: Order) -> Json:
         adyen = _adyen(order.keys["api_key"], order.url, order.timeout or 30)
         call = method(adyen, order.call)
-        result = call(order.params, *order.ids, idempotency_key=order.idempotency_key)
+        more = {"header_parameters": order.headers} if order.headers else {}
+        result = call(order.params, *order.ids, idempotency_key=order.idempotency_key, **more)
         return {"object": result.message, "status": result.status_code}
 
     def failed(self, error: Exception) -> Json:

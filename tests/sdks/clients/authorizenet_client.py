@@ -1,7 +1,7 @@
 """Authorize.Net's official SDK: PyXB objects of its schema, built from `params` by their names.
 
 `call` is the name of a request without its last word: `createTransaction`. `url` is the whole
-address. It has no setting for a proxy, an authority or a timeout: `https_proxy` and
+address. It has no setting for a proxy, an authority, a timeout or a header: `https_proxy` and
 `REQUESTS_CA_BUNDLE` of its process do the first two. The answer has no `object` where the SDK
 gives None, as it does for a status of 400 and more.
 """
@@ -54,7 +54,7 @@ class AuthorizeNet:
     def called(self, order: Order) -> Json:
         build = getattr(apicontractsv1, f"{order.call}Request", None)
         control = getattr(apicontrollers, f"{order.call}Controller", None)
-        if build is None or control is None:
+        if build is None or control is None or order.headers:
             raise NoSuchCall(order.call)
         who = {"name": order.keys["user"], "transactionKey": order.keys["api_key"]}
         request = _filled(build(), {"merchantAuthentication": who, **order.params})

@@ -2,7 +2,8 @@
 
 `url` is a host and a port, for it takes no path, and speaks TLS only to port 443 unless its
 environment object is told otherwise, as here. A proxy comes from its process's environment; its
-bundle of authorities is a setting. It sends nothing again by itself.
+bundle of authorities is a setting. More headers are for an HTTP strategy of the merchant's own.
+It sends nothing again by itself.
 """
 
 import functools
@@ -14,6 +15,7 @@ import requests
 from tests.sdks.clients.lines import Counted, Json, Order, method, module, serve
 
 braintree = module("braintree")
+Http = module("braintree.util.http").Http
 BraintreeError = module("braintree.exceptions.braintree_error").BraintreeError
 
 MADE = (
@@ -50,9 +52,24 @@ def _environment(url: str | None, ca_file: str) -> Any:  # noqa: ANN401 - it has
     return _TlsEverywhere("panward", *at, url, True, ca_file, *at)  # noqa: FBT003 - its order
 
 
+def _strategy(headers: tuple[tuple[str, str], ...]) -> type | None:
+    """Give the SDK's own way to send, with more headers; None for it as it is."""
+
+    def http_do(self: object, verb: str, path: str, named: Json, body: object) -> object:
+        return Http.http_do(self, verb, path, {**named, **dict(headers)}, body)
+
+    return type("_WithHeaders", (Http,), {"http_do": http_do}) if headers else None
+
+
 @functools.cache
-def _gateway(
-    merchant: str, user: str, key: str, url: str | None, ca_file: str, timeout: float
+def _gateway(  # noqa: PLR0913, PLR0917 - what it is configured with
+    merchant: str,
+    user: str,
+    key: str,
+    url: str | None,
+    ca_file: str,
+    timeout: float,
+    headers: tuple[tuple[str, str], ...],
 ) -> Any:  # noqa: ANN401 - it has no types
     return braintree.BraintreeGateway(
         braintree.Configuration(
@@ -61,6 +78,7 @@ def _gateway(
             public_key=user,
             private_key=key,
             timeout=timeout,
+            http_strategy=_strategy(headers),
         )
     )
 
@@ -77,7 +95,8 @@ class Braintree:
 
     def called(self, order: Order) -> Json:
         who = (order.keys[name] for name in ("merchant", "user", "api_key"))
-        gateway = _gateway(*who, order.url, order.ca_file, order.timeout or 60)
+        more = (order.timeout or 60, tuple(order.headers.items()))
+        gateway = _gateway(*who, order.url, order.ca_file, *more)
         call = method(gateway, order.call)
         if order.call == "graphql_client.query":
             return {"object": call(**order.params)}
@@ -90,6 +109,8 @@ class Braintree:
 
 def _result(result: Any) -> Json:  # noqa: ANN401 - it has no types
     """Tell a result apart: its SDK gives a refusal as an object, not as an error."""
+    if not hasattr(result, "is_success"):  # what was found is given as it is
+        return {"object": _shown(result)}
     made = [vars(result)[name] for name in MADE if vars(result).get(name) is not None]
     shown = _shown(made[0]) if made else {}
     if result.is_success:

@@ -1,7 +1,8 @@
 """Checkout.com's official SDK. `call`: `payments.request_payment`, `tokens.request_card_token`.
 
-`url` is where all its services are; without it, the sandbox's hosts. A proxy and an authority
-come from its process's environment. It sends nothing again by itself.
+`url` is where all its services are; without it, the sandbox's hosts: with `prefix` among the keys
+the merchant's own, as the SDK wants it, else those that all share. A proxy and an authority come
+from its process's environment. It sends nothing again by itself.
 """
 
 import functools
@@ -17,22 +18,35 @@ CheckoutSdk = module("checkout_sdk.checkout_sdk").CheckoutSdk
 Environment = module("checkout_sdk.environment").Environment
 CheckoutApiException = module("checkout_sdk.exception").CheckoutApiException
 
-PREFIX = "panwardtest"
-"""A merchant's own host: what the SDK puts before the domain unless it is told not to."""
-
 
 def _environment(url: str) -> Any:  # noqa: ANN401 - it has no types
     services = ("base", "authorization", "files", "transfers", "balances", "forward", "identity")
     return Environment(is_sandbox=True, **{f"{name}_uri": url + "/" for name in services})
 
 
+class _Session:
+    """The SDK's way to a session of one's own, here one with more headers."""
+
+    def __init__(self, headers: tuple[tuple[str, str], ...]) -> None:
+        self._headers = headers
+
+    def get_client(self) -> requests.Session:
+        session = requests.Session()
+        session.headers.update(self._headers)
+        return session
+
+
 @functools.cache
-def _api(key: str, public: str, url: str | None) -> Any:  # noqa: ANN401 - it has no types
+def _api(
+    key: str, public: str, prefix: str, url: str | None, headers: tuple[tuple[str, str], ...]
+) -> Any:  # noqa: ANN401 - it has no types
     builder = CheckoutSdk.builder().secret_key(key).public_key(public)
-    if url is None:
-        return builder.environment(Environment.sandbox()).environment_subdomain(PREFIX).build()
+    builder = builder.http_client_builder(_Session(headers))
+    if prefix:
+        return builder.environment(Environment.sandbox()).environment_subdomain(prefix).build()
+    environment = Environment.sandbox() if url is None else _environment(url)
     with warnings.catch_warnings(action="ignore"):  # it calls this a way for emergencies
-        builder = builder.environment(_environment(url)).use_legacy_domain()
+        builder = builder.environment(environment).use_legacy_domain()
     return builder.build()
 
 
@@ -52,12 +66,14 @@ class Checkout:
         self.requests = Counted((requests.adapters.HTTPAdapter, "send"))
 
     def called(self, order: Order) -> Json:
-        api = _api(order.keys["api_key"], order.keys["user"], order.url)
+        who = (order.keys["api_key"], order.keys["user"], order.keys.get("prefix", ""))
+        api = _api(*who, order.url, tuple(order.headers.items()))
         call = method(api, order.call)
         named = {}
         if "idempotency_key" in inspect.signature(call).parameters:
             named["idempotency_key"] = order.idempotency_key
-        answer = call(*order.ids, order.params, **named)
+        params = [order.params] if order.params else []
+        answer = call(*order.ids, *params, **named)
         return {"object": _plain(answer), **_said(answer)}
 
     def failed(self, error: Exception) -> Json:

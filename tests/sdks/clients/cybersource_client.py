@@ -78,10 +78,14 @@ class CyberSourceCalls:
             raise NoSuchCall(order.call)
         style = "http_signature" if order.style == "sync" else order.style
         who = (order.keys[name] for name in ("merchant", "user", "secret"))
-        api = build(_configured(*who, style, order.url, order.proxy))
+        config = _configured(*who, style, order.url, order.proxy)
+        if order.headers:  # the SDK adds its own to the same dict
+            config = {**config, "default_headers": dict(order.headers)}
+        api = build(config)
         seconds = {} if order.timeout is None else {"_request_timeout": int(order.timeout)}
         call = method(api, verb)
-        _, status, text = call(json.dumps(order.params), *order.ids, **seconds)
+        body = [json.dumps(order.params)] if order.params else []
+        _, status, text = call(*body, *order.ids, **seconds)
         return {"object": _body(text), "status": status}
 
     def failed(self, error: Exception) -> Json:

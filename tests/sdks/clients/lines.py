@@ -32,6 +32,7 @@ class Order:
     style: str
     retries: int | None
     timeout: float | None
+    headers: dict[str, str]
 
 
 class NoSuchCall(Exception):

@@ -31,6 +31,7 @@ ASYNCHRONOUS: dict[str, Callable[..., stripe.HTTPClient]] = {
 }
 DEFAULT_SECONDS = 80
 MODULE_RETRIES = stripe.max_network_retries
+API, FILES = stripe.api_base, stripe.upload_api_base
 
 
 def _http_client(style: str, proxy: str | None, timeout: float) -> stripe.HTTPClient:
@@ -54,8 +55,8 @@ def _module_method(order: Order) -> Callable[..., object]:
     """Set the module's globals, as code of the older style does once at its start."""
     stripe.api_key, stripe.proxy = order.keys["api_key"], order.proxy
     stripe.max_network_retries = MODULE_RETRIES if order.retries is None else order.retries
-    if order.url is not None:
-        stripe.api_base = stripe.upload_api_base = order.url
+    stripe.api_base = order.url or API
+    stripe.upload_api_base = order.url or FILES
     stripe.default_http_client = _http_client("module", order.proxy, _seconds(order))
     resource, _, verb = order.call.partition(".")
     if resource not in MODULE_STYLE:
@@ -91,14 +92,16 @@ class Stripe:
         }
 
     def _called(self, order: Order, params: Json) -> Any:  # noqa: ANN401 - any of its objects
-        key = {} if order.idempotency_key is None else {"idempotency_key": order.idempotency_key}
+        key: Json = {"headers": order.headers} if order.headers else {}
+        if order.idempotency_key is not None:
+            key["idempotency_key"] = order.idempotency_key
         if order.style == "module":
             return _module_method(order)(*order.ids, **params, **key)
         if order.style == "sync":
             return self._method(order)(*order.ids, params=params, options=key)
         return self._loop.run(self._awaited(order, params, key))
 
-    async def _awaited(self, order: Order, params: Json, key: dict[str, str]) -> object:
+    async def _awaited(self, order: Order, params: Json, key: Json) -> object:
         call = self._method(order, suffix="_async")(*order.ids, params=params, options=key)
         return await cast("Awaitable[object]", call)
 
