@@ -269,7 +269,10 @@ async def _open_listeners(
     )
     opened: dict[str, Listener | ConnectListener] = {}
     for name, app, listener, proxied in _audiences(config, stories, health):
-        gate = Gate(hosts=frozenset({listener.host, "localhost", *listener.names}), proxied=proxied)
+        names = {listener.host, "localhost", *listener.names}
+        gate = Gate(
+            hosts=frozenset(names | _signed_hosts(config) if proxied else names), proxied=proxied
+        )
         opened[name] = await start_listener(
             app,
             _context(config, listener),
@@ -305,6 +308,16 @@ async def _open_listeners(
         custody,
         health,
     )
+
+
+def _signed_hosts(config: Config) -> set[str]:
+    """The hosts that an SDK says that signs its `Host`: the processor's, wherever it is pointed."""
+    return {
+        host
+        for route in config.routes
+        if route.preset.credential.sent == "signature"
+        for host in (*route.preset.hosts.live, *route.preset.hosts.test)
+    }
 
 
 async def _connect(
