@@ -145,6 +145,7 @@ class IdempotencyKeyOpen(GatewayError):
 
     code = "idempotency_key_in_flight"
     retryable = True
+    state: State | None = State.UNKNOWN  # of that request: it may be with the processor by now
 
 
 class OutcomeUnknown(GatewayError):

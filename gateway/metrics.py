@@ -50,6 +50,11 @@ def _label(name: str, *known: str, learned_max: int = 0) -> Label:
 
 _STATUSES = frozenset(str(int(status)) for status in HTTPStatus) | {str(CLIENT_CLOSED)}
 _CODES = frozenset(str(getattr(kind, "code", OTHER)) for kind in PROBLEMS)
+_DENIED: Final = {
+    Failure.EGRESS_DENIED: "address",
+    Failure.REDIRECT: "redirect",
+    Failure.TLS_ERROR: "tls",
+}
 _STORE_ERRORS = ("connection", "read_only", "timeout", "full", "busy", "conflict", "corrupt")
 
 LISTENER: Final = _label("listener", "public", "private", "ops", "connect")
@@ -277,6 +282,9 @@ class Metrics:
 
     def upstream_failed(self, route: str, phase: Phase, code: Failure) -> None:
         self._count("upstream_errors_total", route, phase, code)
+        denied = _DENIED.get(code)
+        if denied is not None:
+            self.egress_denied(denied)
 
     def stage(self, stage: str, seconds: float) -> None:
         self._time("stage_duration_seconds", seconds, stage)

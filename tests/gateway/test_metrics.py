@@ -118,6 +118,18 @@ def test_words_of_the_domain_are_labels_letter_for_letter(metrics: Metrics) -> N
                 assert all(sample.labels.get(label) != "other" for sample in family.samples)
 
 
+@pytest.mark.guards("T-44", "T-45", "T-48")
+def test_what_is_stopped_at_the_exit_is_an_alert_of_its_own(metrics: Metrics) -> None:
+    for code in Failure:
+        metrics.upstream_failed("stripe", Phase.CONNECT, code)
+
+    def counted(reason: str) -> float | None:
+        return metrics.registry.get_sample_value("panward_egress_denied_total", {"reason": reason})
+
+    assert [counted(reason) for reason in ("address", "redirect", "tls")] == [1, 1, 1]
+    assert sum(counted(reason) or 0 for reason in ("scheme", "field", "other")) == 0
+
+
 @pytest.mark.guards("T-37")
 def test_whatever_comes_from_outside_the_series_stay_few_and_hold_no_number(
     metrics: Metrics,

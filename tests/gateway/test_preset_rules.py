@@ -89,3 +89,21 @@ def test_a_preset_without_rules_for_errors_is_told_so() -> None:
     assert problems_of(empty) == [
         "errors.rules: the last one must fit all others, so it names no codes or statuses"
     ]
+
+
+@pytest.mark.guards("F-23", "F-28")
+@pytest.mark.parametrize("name", ["authorize_net", "worldpay_wpg"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        '{ states = ["unknown"], status = 504, bare = true },',
+        '{ states = ["completed", "resolved"], bare = true },',
+    ],
+)
+def test_what_may_have_been_charged_may_not_read_as_a_refusal(name: str, rule: str) -> None:
+    """Where errors are documents with 200, one would be an answer about the payment."""
+    text = (files("gateway.processors") / f"{name}.toml").read_text()
+    assert rule in text
+    found = problems_of(preset.parse(text.replace(rule, "").encode()))
+    assert found
+    assert all("would read as an answer" in each for each in found)

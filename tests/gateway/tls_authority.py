@@ -69,11 +69,12 @@ class Authority:
         key: Key | None = None,
         key_identifier: bool = True,
         with_chain: bool = True,
+        name: str = NAME,
     ) -> trustme.LeafCert:
         """A server's certificate for the processor's name."""
         key = key or ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(NAME, key, NOW + DAY, key_identifier=key_identifier)
-        for extension in (x509.SubjectAlternativeName([x509.DNSName(NAME)]), *extensions):
+        builder = self._builder(name, key, NOW + DAY, key_identifier=key_identifier)
+        for extension in (x509.SubjectAlternativeName([x509.DNSName(name)]), *extensions):
             builder = builder.add_extension(extension, critical=False)
         return _leaf(builder.sign(self.key, HASH), key, self.chain if with_chain else ())
 
@@ -115,10 +116,10 @@ class Authority:
         return builder
 
 
-def self_signed() -> trustme.LeafCert:
+def self_signed(host: str = NAME) -> trustme.LeafCert:
     """A certificate for the right name that nobody but itself vouches for."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -127,7 +128,7 @@ def self_signed() -> trustme.LeafCert:
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW - DAY)
         .not_valid_after(NOW + DAY)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
         )
