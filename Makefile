@@ -4,7 +4,7 @@ ARGS ?=
 
 SDKS := shared authorizenet cybersource localstripe
 
-.PHONY: demo test test-long bench check lock sdks system-packages clean
+.PHONY: demo test test-long bench bench-peers check lock sdks system-packages clean
 
 # A stamp, so that a set-up that failed half-way is done again.
 .venv/.made: requirements.lock pyproject.toml
@@ -27,6 +27,9 @@ SDKS := shared authorizenet cybersource localstripe
 	@touch $@
 
 sdks: $(SDKS:%=.venv-sdks/%/.made)
+
+# Optional: a peer of `make bench`, which leaves its row out without it.
+bench-peers: .venv-sdks/mitmproxy/.made
 
 # The story, with a real OpenBao and a real PostgreSQL: `make demo ARGS=--once` ends after it.
 demo: .venv/.made
@@ -63,7 +66,7 @@ system-packages:
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate --extra embedded --extra demo --group dev pyproject.toml -o requirements.lock
-	for name in build $(SDKS); do \
+	for name in build mitmproxy $(SDKS); do \
 	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-annotate tests/sdks/$$name.in -o tests/sdks/$$name.lock || exit 1; done
 

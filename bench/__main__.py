@@ -16,25 +16,26 @@ import typer
 import uvloop
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.asked import ASKED
 from bench.figures import Figures, WrkRefused
 from bench.processes import Failed
 from bench.report import console_for, document, show
-from bench.runs import ASKED, Bench
+from bench.runs import Bench
 from bench.stand import opened
 from bench.targets import Mark, judge
 from vault.errors import StartRefused
 
 SECONDS: Final = 8.0
-QUICK_SECONDS: Final = 3.0
+QUICK_SECONDS: Final = 2.0
 BUSY: Final = 0.1  # of the machine: from there on others disturb
-STEPS: Final = len(ASKED) + 4  # the stand, the tokens, the Vault alone, what needs no load
+STEPS: Final = len(ASKED) + 6  # the stand, the tokens, the Vault alone, what needs no load
 
 Step = Callable[[str], None]
 
 
 def main(
     *,
-    quick: Annotated[bool, typer.Option("--quick", help="Runs of 3 seconds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Runs of 2 seconds.")] = False,
     seconds: Annotated[float | None, typer.Option(min=1, max=600, help="Of each run.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     strict: Annotated[bool, typer.Option(help="Exit 1 when a target is missed.")] = False,

@@ -72,6 +72,8 @@ class Run(Struct, frozen=True, kw_only=True):
     """Milliseconds of what many requests share."""
     batches: Mapping[str, float] = {}
     """Items of an average call, by what was called."""
+    calls_made: Mapping[str, float] = {}
+    """Calls that the gateway made meanwhile, by what was called."""
     answered: int = 0
     """Requests behind what was spent: more than those that were timed, if some went before."""
     seconds: float = 0.0

@@ -13,6 +13,7 @@ _SERIES: Final = {
     "panward_stage_duration_seconds": ("stage", "stage/"),
     "panward_transit_request_duration_seconds": ("op", "call/vault "),
     "panward_transit_queue_wait_seconds": ("op", "call/queue for "),
+    "panward_store_duration_seconds": ("op", "call/store "),
     "panward_ledger_append_duration_seconds": ("", "call/ledger append"),
     "panward_http_request_duration_seconds": ("route", "stage/whole "),
     "panward_transit_batch_items": ("op", "items/"),

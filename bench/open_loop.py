@@ -20,8 +20,13 @@ from bench.figures import Load, load_of
 
 ANSWER_SECONDS: Final = 10.0
 WARM_UP_REQUESTS: Final = 50
+OK: Final = 200  # what the processor of the bench says
 _END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\nContent-Length: ?([0-9]{1,7})\r\n", re.IGNORECASE)
+
+
+class Refused(Exception):
+    """A tunnel that was not granted: nothing can be measured."""
 
 
 class Steady(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +35,17 @@ class Steady(msgspec.Struct, frozen=True, kw_only=True):
     load: Load
     late_ms: float
     connections: int
+
+
+class TunnelPlan(msgspec.Struct, frozen=True):
+    """The proxy's port, what CONNECT asks it for, and what a certificate there is verified by."""
+
+    proxy_port: int
+    name: str
+    port: int
+    ca_file: str
+    for_each: bool
+    """Whether every request gets a tunnel of its own."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +61,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     exp_year: int
     per_second: float
     seconds: float
+    tunnel: TunnelPlan | None = None
+
+    @property
+    def host(self) -> str:
+        """What the requests name as theirs."""
+        return f"127.0.0.1:{self.port}" if self.tunnel is None else self.tunnel.name
 
 
 class Line(asyncio.Protocol):
@@ -94,7 +116,8 @@ class Generator:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._tokens = Path(plan.tokens_file).read_text("ascii").split()
-        self._context = ssl.create_default_context(cafile=plan.ca_file)
+        ca_file = plan.ca_file if plan.tunnel is None else plan.tunnel.ca_file
+        self._context = ssl.create_default_context(cafile=ca_file)
         self._idle: list[Line] = []
         self._opened = 0
         self._samples: list[float] = []
@@ -127,17 +150,37 @@ class Generator:
         except TimeoutError:
             status = 0
         self._samples.append((time.perf_counter() - due) * 1000)
-        if status == 200:  # noqa: PLR2004 - what the processor of the bench says
+        tunnel = self._plan.tunnel
+        if status == OK and (tunnel is None or not tunnel.for_each):
             self._idle.append(line)
-        else:
-            self._errors += 1
-            line.close()
+            return
+        self._errors += status != OK
+        line.close()
 
     async def _open(self) -> Line:
         self._opened += 1
         loop = asyncio.get_running_loop()
+        if self._plan.tunnel is not None:
+            return await self._through(self._plan.tunnel)
         port = self._plan.port
         _, line = await loop.create_connection(Line, "127.0.0.1", port, ssl=self._context)
+        return line
+
+    async def _through(self, tunnel: TunnelPlan) -> Line:
+        """Open a tunnel, and TLS inside; a proxy's refusal is the answer to the request."""
+        loop = asyncio.get_running_loop()
+        transport, entrance = await loop.create_connection(Line, "127.0.0.1", tunnel.proxy_port)
+        place, key = f"{tunnel.name}:{tunnel.port}", self._plan.key
+        head = f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n"
+        granted = await entrance.exchange(
+            f"{head}Proxy-Authorization: Bearer {key}\r\n\r\n".encode()
+        )
+        if granted != OK:
+            raise Refused(f"the proxy answered CONNECT with {granted}")
+        line = Line()
+        secured = await loop.start_tls(transport, line, self._context, server_hostname=tunnel.name)
+        assert secured is not None
+        line.connection_made(secured)
         return line
 
     def _request(self, number: int) -> bytes:
@@ -150,7 +193,7 @@ class Generator:
             f"&{card}%5Bexp_month%5D=12&{card}%5Bexp_year%5D={plan.exp_year}"
         )
         head = (
-            f"POST {plan.path} HTTP/1.1\r\nHost: 127.0.0.1:{plan.port}\r\n"
+            f"POST {plan.path} HTTP/1.1\r\nHost: {plan.host}\r\n"
             f"Authorization: Bearer {plan.key}\r\n"
             f"Idempotency-Key: steady-{plan.seed}-{number}\r\n"
             "Content-Type: application/x-www-form-urlencoded\r\n"

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from bench.figures import Figures, Run
 from bench.targets import Mark, Verdict, cores_of, missed_runs, where_time_goes
+from gateway.codecs.splice import Format
 
 PLAIN_WIDTH: Final = 160
 WHOLE: Final = 100  # from here on without decimals
@@ -27,7 +28,22 @@ _RATES: Final = (
     ("scan.any", "    how many numbers look like cards", " MB/s"),
     ("batching.us.1", "natural batching, 1 caller", " µs an item"),
     ("batching.us.64", "natural batching, 64 callers", " µs an item"),
+    ("leaf.ms", "certificate for a new host of a tunnel, of 1,000", " ms"),
+    ("leaf.cpu_ms", "    our CPU of that", " ms"),
+    ("leaf.cached_us", "    the same again", " µs"),
+    ("leaf.kib", "    memory that one holds", " KiB"),
 )
+
+_SIZES: Final = (("1k", "1 KB"), ("1m", "1 MB"))
+_REFERENCES: Final = {
+    Format.FORM: "urllib.parse",
+    Format.JSON: "msgspec",
+    Format.JSON_LINES: "msgspec",
+    Format.XML: "lxml",
+    Format.MULTIPART: "email",
+    Format.GRAPHQL: "msgspec, graphql-core",
+    Format.CSV: "csv",
+}
 
 
 def console_for(*, stderr: bool = False) -> Console:
@@ -46,6 +62,8 @@ def show(
     console.print(_runs(console, figures))
     console.print()
     console.print(_rates(console, figures))
+    console.print()
+    console.print(_codecs(console, figures))
     console.print()
     console.print(_verdicts(console, verdicts))
     for name in missed_runs(verdicts):
@@ -140,6 +158,25 @@ def _rates(console: Console, figures: Figures) -> Table:
         if name in figures.rates:
             value = figures.rates[name]
             table.add_row(words, f"{value:,.{0 if value >= WHOLE else 1}f}{unit}")
+    return table
+
+
+def _codecs(console: Console, figures: Figures) -> Table:
+    table = _table(console, "Codecs: read a body, find one field, put a number in its place")
+    table.add_column("format")
+    for _, words in _SIZES:
+        table.add_column(f"{words}, MB/s", justify="right")
+        table.add_column("times", justify="right")
+    table.add_column("as long as to read it with")
+    for format_, reference in _REFERENCES.items():
+        names = [f"splice.{format_}.{size}" for size, _ in _SIZES]
+        if all(name in figures.rates for name in names):
+            cells = (
+                cell
+                for name in names
+                for cell in (f"{figures.rates[name]:.1f}", f"{figures.rates[f'{name}.times']:.1f}")
+            )
+            table.add_row(format_.value, *cells, reference)
     return table
 
 

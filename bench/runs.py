@@ -4,7 +4,6 @@ import asyncio
 import secrets
 import ssl
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -12,6 +11,7 @@ from typing import Final
 import msgspec
 from aiohttp import ClientError, ClientSession, TCPConnector
 
+from bench.asked import ASKED, PATHS, Asked, Asking, Way
 from bench.card_numbers import numbers, tokenize_body
 from bench.figures import (
     Figures,
@@ -25,42 +25,26 @@ from bench.figures import (
     spent_between,
     stages_between,
 )
-from bench.open_loop import WARM_UP_REQUESTS, Plan, Steady
+from bench.open_loop import WARM_UP_REQUESTS, Plan, Steady, TunnelPlan
 from bench.processes import Failed, busy_seconds, generator_seconds, python, run_to_end
-from bench.stand import Stand
+from bench.stand import CONNECT_NAME, Stand
 from gateway.custody import utc_now
 from vault.embedded.layout import write_private
 
 WARM_UP_SECONDS: Final = 1.0
 PREPARING_CALLERS: Final = 64
 TOKENS_PER_SECOND: Final = 1000  # more /out/ calls than this and tokens are used again
-STEADY_PER_SECOND: Final = 100.0
 WRK_TIMEOUT: Final = "10s"
 MARGIN_SECONDS: Final = 60.0
 HERE: Final = Path(__file__).parent
 CREATED: Final = 201
 
-TOKENS_PATH: Final = "/v1/tokens"
-INTENTS_PATH: Final = "/v1/payment_intents"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One run: who is asked, by how many connections (None: at the constant rate)."""
-
-    name: str
-    title: str
-    server: str
-    connections: int | None
-
-
-ASKED: Final = (
-    *(Asked(f"json.{n}", "bare aiohttp JSON handler", "json", n) for n in (1, 64)),
-    *(Asked(f"naive.{n}", "one call, one commit a card", "naive", n) for n in (1, 64)),
-    *(Asked(f"tokenize.{n}", "panward tokenize", "gateway", n) for n in (1, 64)),
-    *(Asked(f"proxy.{n or 'steady'}", "bare aiohttp proxy", "proxy", n) for n in (1, 64, None)),
-    *(Asked(f"out.{n or 'steady'}", "panward /out/", "gateway", n) for n in (1, 64, None)),
-)
+_SCRIPTS: Final = {
+    Asking.TOKENIZE: "tokenize.lua",
+    Asking.PAY: "out.lua",
+    Asking.OTHER: "other.lua",
+    Asking.READ: "other.lua",
+}
 
 
 class Bench:
@@ -86,40 +70,40 @@ class Bench:
         await self._prepare_tokens(int(self._seconds * TOKENS_PER_SECOND))
         runs: dict[str, Run] = {}
         for asked in ASKED:
-            how = self._how(asked)
-            self._step(f"{asked.title}, {how}")
+            self._step(f"{asked.title}, {asked.how}")
+            if asked.server not in self._stand.children:
+                continue  # a peer that is not installed here
             if asked.connections is not None:
                 await self._wrk(asked, WARM_UP_SECONDS)  # opens pools, fills caches
-            runs[asked.name] = await self._measured(asked, how)
+            runs[asked.name] = await self._measured(asked)
         self._step("HashiCorp Vault alone")
         rates = await self._rates("bench.vault_alone", 2.5)
         self._step("ledger verify, scanner, batching")
         rates |= await self._rates("bench.offline", 3.0)
+        self._step("codecs")
+        rates |= await self._rates("bench.codecs", 3.0)
+        self._step("certificates for 1,000 hosts")
+        rates |= await self._rates("bench.leaves", 3.0)
         return Figures(runs, rates)
 
-    def _how(self, asked: Asked) -> str:
-        if asked.connections is None:
-            return f"{STEADY_PER_SECOND:.0f} requests/s"
-        return f"{asked.connections} connection{'s' if asked.connections > 1 else ''}"
-
-    async def _measured(self, asked: Asked, how: str) -> Run:
-        ours = asked.server == "gateway"
-        totals_before: Totals = await self._stand.totals() if ours else {}
+    async def _measured(self, asked: Asked) -> Run:
+        totals_before: Totals = await self._stand.totals() if asked.is_ours else {}
         machine_before, before, started = machine(), self._stand.usage(), perf_counter()
         load = await self._load(asked)
         machine_after, after, ended = machine(), self._stand.usage(), perf_counter()
-        totals_after: Totals = await self._stand.totals() if ours else {}
+        totals_after: Totals = await self._stand.totals() if asked.is_ours else {}
         spent = spent_between(before, after)
         return Run(
             name=asked.name,
             title=asked.title,
-            how=how,
+            how=asked.how,
             load=load,
             server=asked.server,
             spent=spent,
             stages=stages_between(totals_before, totals_after, "stage/"),
             calls=stages_between(totals_before, totals_after, "call/"),
             batches=_batches(totals_before, totals_after),
+            calls_made=_counts(totals_before, totals_after),
             answered=load.requests + (WARM_UP_REQUESTS if asked.connections is None else 0),
             seconds=ended - started,
             generator_seconds=machine_after.generator_seconds - machine_before.generator_seconds,
@@ -135,8 +119,7 @@ class Bench:
 
     async def _wrk(self, asked: Asked, seconds: float) -> Load:
         """Raises Failed, WrkRefused."""
-        outgoing = asked.server == "proxy" or asked.name.startswith("out.")
-        script = HERE / ("out.lua" if outgoing else "tokenize.lua")
+        script = HERE / _SCRIPTS[asked.asking]
         command = [
             *("wrk", "--threads", "1", "--connections", str(asked.connections)),
             *("--duration", f"{seconds:.0f}s", "--timeout", WRK_TIMEOUT),
@@ -146,7 +129,7 @@ class Bench:
             command, seconds_max=seconds + MARGIN_SECONDS, environment=self._environment(asked)
         )
         load = read_wrk(printed)
-        if outgoing and asked.server == "gateway":
+        if asked.opens_a_card:
             self._tokens_used += load.requests + int(asked.connections or 0)
         if load.errors * 100 > load.requests:
             raise Failed(f"{asked.title}: {load.errors} of {load.requests} requests failed")
@@ -156,16 +139,17 @@ class Bench:
         """Raises Failed."""
         stand = self._stand
         plan = Plan(
-            port=stand.parts.ports["private" if asked.server == "gateway" else asked.server],
+            port=stand.ports[asked.server if not asked.is_ours else "private"],
             ca_file=stand.credentials.ca_file,
-            path=self._path(asked),
+            path=asked.path,
             key=stand.credentials.secret_key,
             tokens_file=str(self._tokens_file),
             start=self._tokens_used,
             seed=str(next(self._seeds)),
             exp_year=self._exp_year,
-            per_second=STEADY_PER_SECOND,
+            per_second=asked.per_second,
             seconds=self._seconds,
+            tunnel=self._tunnel(asked),
         )
         file = stand.folder / "bench.plan"
         write_private(file, msgspec.json.encode(plan))
@@ -174,30 +158,33 @@ class Bench:
             seconds_max=self._seconds + MARGIN_SECONDS,
         )
         seen = msgspec.json.decode(printed, type=Steady)
-        if asked.server == "gateway":
+        if asked.opens_a_card:
             self._tokens_used += seen.load.requests + WARM_UP_REQUESTS
         if seen.load.errors:
             raise Failed(f"{asked.title}: {seen.load.errors} requests failed at a constant rate")
         return seen
 
-    def _url(self, asked: Asked) -> str:
-        server = asked.server
-        if server == "gateway":
-            server = "private"
-        return self._stand.url(server) + self._path(asked)
+    def _tunnel(self, asked: Asked) -> TunnelPlan | None:
+        if asked.way is Way.URL:
+            return None
+        stand, each = self._stand, asked.way is Way.NEW_TUNNEL
+        if asked.is_ours:
+            ca_file = str(stand.connect_ca_file)
+            return TunnelPlan(stand.ports["connect"], CONNECT_NAME, 443, ca_file, for_each=each)
+        processor, ca_file = stand.ports["processor"], stand.credentials.ca_file
+        return TunnelPlan(stand.ports["tunnel"], "127.0.0.1", processor, ca_file, for_each=each)
 
-    def _path(self, asked: Asked) -> str:
-        if asked.name.startswith("out."):
-            return f"/out/stripe{INTENTS_PATH}"
-        return INTENTS_PATH if asked.server == "proxy" else TOKENS_PATH
+    def _url(self, asked: Asked) -> str:
+        return self._stand.url("private" if asked.is_ours else asked.server) + asked.path
 
     def _environment(self, asked: Asked) -> Mapping[str, str]:
         """For the wrk scripts."""
         credentials = self._stand.credentials
-        tokenizes = self._path(asked) == TOKENS_PATH
+        tokenizes = asked.asking is Asking.TOKENIZE
         return {
             "PANWARD_BENCH": str(HERE),
             "PANWARD_KEY": credentials.publishable_key if tokenizes else credentials.secret_key,
+            "PANWARD_METHOD": "GET" if asked.asking is Asking.READ else "POST",
             "PANWARD_SEED": str(next(self._seeds)),
             "PANWARD_EXP_YEAR": str(self._exp_year),
             "PANWARD_TOKENS": str(self._tokens_file),
@@ -215,7 +202,7 @@ class Bench:
             "Authorization": f"Bearer {stand.credentials.publishable_key}",
             "Content-Type": "application/json",
         }
-        url = stand.credentials.private_url + TOKENS_PATH
+        url = stand.credentials.private_url + PATHS[Asking.TOKENIZE]
         context = ssl.create_default_context(cafile=stand.credentials.ca_file)
         connector = TCPConnector(limit=PREPARING_CALLERS, ssl=context)
         async with ClientSession(connector=connector, headers=headers) as session:
@@ -280,4 +267,15 @@ def _batches(before: Totals, after: Totals) -> dict[str, float]:
             mean, count = mean_between(before, after, series)
             if count:
                 found[series.removeprefix("items/")] = mean
+    return found
+
+
+def _counts(before: Totals, after: Totals) -> dict[str, float]:
+    """How often the gateway called HashiCorp Vault and PostgreSQL, by what for."""
+    found = {}
+    for series in after:
+        if series.startswith("call/"):
+            _, count = mean_between(before, after, series)
+            if count:
+                found[series.removeprefix("call/")] = count
     return found

@@ -18,6 +18,7 @@ from gateway.exchange import Outcome, Replied
 
 LIFE_SECONDS_MAX: Final = 3600.0  # whatever the processor says: a revoked key is noticed sooner
 MARGIN_SECONDS: Final = 60.0  # a token that ends while a call is under way is of no use
+FAILED_SECONDS: Final = 1.0
 GRANT: Final = b"grant_type=client_credentials"
 GRANT_TYPE: Final = "application/x-www-form-urlencoded"
 
@@ -43,6 +44,8 @@ class _Held:
     login: tuple[str, str] = ("", "")
     token: str = ""
     until: float = 0.0
+    failed: type[CredentialsRefused | UpstreamUnavailable] | None = None
+    failed_until: float = 0.0
 
 
 class AccessTokens:
@@ -61,11 +64,25 @@ class AccessTokens:
         held = self._held.setdefault(tenant, _Held())
         async with held.lock:
             if held.login != login or self._monotonic() >= held.until:
-                granted = await _asked(login, send)
+                granted = await self._granted(held, login, send)
                 life = min(granted.expires_in - MARGIN_SECONDS, LIFE_SECONDS_MAX)
                 held.login, held.token = login, granted.access_token
                 held.until = self._monotonic() + life
             return held.token
+
+    async def _granted(self, held: _Held, login: tuple[str, str], send: Send) -> "_Granted":
+        """Ask, unless it has just failed: those who waited do not fail one after the other."""
+        just_now = held.login == login and self._monotonic() < held.failed_until
+        if held.failed is not None and just_now:
+            raise held.failed
+        held.login, held.until = login, 0.0
+        try:
+            granted = await _asked(login, send)
+        except (CredentialsRefused, UpstreamUnavailable) as error:
+            held.failed, held.failed_until = type(error), self._monotonic() + FAILED_SECONDS
+            raise
+        held.failed = None
+        return granted
 
     def forget(self, tenant: str) -> None:
         """Ask anew at the next call: the processor did not take the token."""

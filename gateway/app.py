@@ -6,12 +6,13 @@ card. In one process that is a boundary of code; only separate processes make it
 
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import SystemRandom
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
@@ -113,7 +114,7 @@ class _Stories:
     lanes: Mapping[str, Lane]
     outbound: Outbound
     in_flight: InFlight
-    crls: Sequence[tuple[ssl.SSLContext, Path]]
+    crls: Mapping[ssl.SSLContext, Path]
 
 
 async def _open_stories(
@@ -141,7 +142,7 @@ async def _open_stories(
         TenantTable(custody.database), env=config.env, now=utc_now, monotonic=time.monotonic
     )
     in_flight = InFlight(lambda kind: log.incident(Incident("task_failed", error=kind.__name__)))
-    crls: list[tuple[ssl.SSLContext, Path]] = []
+    crls: WeakKeyDictionary[ssl.SSLContext, Path] = WeakKeyDictionary()  # those in use
     lanes = {route.name: _lane(route, custody, stack, metrics, crls) for route in config.routes}
     reply_cards = ReplyCards(cards, now=utc_now)
     outbound = Outbound(
@@ -207,7 +208,7 @@ def _lane(
     custody: Custody,
     stack: AsyncExitStack,
     metrics: Metrics,
-    crls: list[tuple[ssl.SSLContext, Path]],
+    crls: MutableMapping[ssl.SSLContext, Path],
 ) -> Lane:
     preset = route.preset
     upstream = UpstreamRoute(
@@ -228,13 +229,13 @@ def _lane(
     )
     shared = context_of(upstream)
     if route.crl_file is not None:
-        crls.append((shared, route.crl_file))
+        crls[shared] = route.crl_file
 
     def make(certificate: tuple[str, str] | None) -> Upstream:
         own = certificate is not None
         context = context_of(upstream, client_certificate_pem=certificate) if own else shared
         if own and route.crl_file is not None:
-            crls.append((context, route.crl_file))
+            crls[context] = route.crl_file
         return Upstream(upstream, metrics, context=context)
 
     guards = Guards(

@@ -35,10 +35,13 @@ from vault.api_keys import parse_api_key
 from vault.keys import RevealKeys
 
 KEY_HEADER: Final = "Panward-Key"
+OWN_IDEMPOTENCY_HEADER: Final = "Panward-Idempotency-Key"
+"""For processors that honor no key of their own: the claim is ours alone."""
+
 CONNECTION_HEADERS: Final = frozenset({KEY_HEADER.lower(), "proxy-authorization"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Arrival:
     """A request at a lane. `key` is what a tunnel was opened with: then no other counts."""
 
@@ -110,6 +113,8 @@ class Callers:
         found = basic_credential(arrival.request.headers)
         key = arrival.key or (found[1] if found is not None else "")
         caller = await self._merchants.authenticate(key)
+        event = arrival.request[REQUEST_EVENT]
+        event.tenant, event.key = caller.tenant, caller.key
         caller.require_route(arrival.lane.name)
         return key
 

@@ -159,6 +159,8 @@ class Authorize:
         match claim:
             case Claimed():
                 self._metrics.idempotency("replayed" if claim.unsettled else "first")
+                if not await self._has_room(hold):
+                    return _not_begun(claim)
                 work = self._carry_out(submission, call, cards, claim, hold, watch)
                 return await self._in_flight.to_its_end(work)
             case Stored(intent):
@@ -174,6 +176,13 @@ class Authorize:
                 raise IdempotencyKeyReused
             case _ as unreachable:
                 assert_never(unreachable)
+
+    async def _has_room(self, hold: ClaimHold | None) -> bool:
+        """Whether there is still room, since that was asked; else the claim is given back."""
+        if not self._in_flight.is_full:  # and nothing is awaited from here on
+            return True
+        await self._authorizations.free(hold)
+        return False
 
     async def _call(self, submission: Submission, watch: Stopwatch) -> Call:
         order, wire = submission.order, submission.call
@@ -227,6 +236,7 @@ class Authorize:
                 attempted = True
             except (CustodyError, GatewayError) as error:
                 if claim.of is None or not claim.unsettled:
+                    error.state = State.NOT_SENT  # the claim says so, not this failure
                     raise
                 return _still_unknown(claim.of, error)
             finally:
@@ -317,8 +327,6 @@ class Authorize:
                 )
                 return self._read(submission, outcome, cleaned)
             case NotSent(phase, code):
-                if code is Failure.EGRESS_DENIED:
-                    self._metrics.egress_denied("address")
                 return _not_sent(_LEDGER_PHASES[phase], code.value, retryable=code in PASSING)
             case Unknown(phase, code, status):
                 return self._unknown(submission, phase.value, code.value, status)
@@ -355,7 +363,11 @@ class Authorize:
     async def _stored(self, call: Call, intent: str) -> Told:
         """The answer of the first request; of one that was not kept, status and reference."""
         row = await self._authorizations.of_intent(call.tenant, intent)
-        answer = await self._authorizations.stored_answer(call.tenant, intent)
+        try:
+            answer = await self._authorizations.stored_answer(call.tenant, intent)
+        except CustodyError as error:
+            error.state = State(row.state)
+            raise
         status = next(
             (attempt.status for attempt in reversed(row.attempts) if attempt.status), None
         )
@@ -426,6 +438,15 @@ def _opened_cards(
         )
         for text, pan in pans.items()
     }
+
+
+def _not_begun(claim: Claimed) -> Told:
+    """Tell that a claimed request found no room after all. Raises Overloaded for a first one."""
+    error = Overloaded()
+    if claim.of is None or not claim.unsettled:
+        error.state = State.NOT_SENT
+        raise error
+    return _still_unknown(claim.of, error)
 
 
 def _still_unknown(first: str, error: CustodyError | GatewayError) -> Told:

@@ -118,6 +118,16 @@ class ReadCall:
         return None
 
 
+def repeated(finder: Finder, document: Document, selector: str) -> bool:
+    """Whether two readers could take different values of one field."""
+    seen: set[tuple[str, ...]] = set()
+    for match in finder.find(selector):
+        if match.captured in seen or document.repeats(match.field.name):
+            return True
+        seen.add(match.captured)
+    return False
+
+
 def read_call(preset: Preset, call: Call) -> ReadCall | CallRefused:
     """Read a call's body and find its operation."""
     candidates = preset.candidates(call.method, call.path)
@@ -131,7 +141,7 @@ def read_call(preset: Preset, call: Call) -> ReadCall | CallRefused:
         return CallRefused(Refusal.MALFORMED, "body")
     if isinstance(operation, CallRefused):
         return operation
-    if operation is not None and operation.format == "graphql" and call.query:
+    if call.query and preset.serves_graphql(call.path):
         return CallRefused(Refusal.SEVERAL_OPERATIONS, "query")  # some read it before the body
     return ReadCall(preset, call, document, finder, operation)
 
@@ -188,6 +198,10 @@ def _operation(
     document: Document,
     finder: Finder,
 ) -> Operation | CallRefused | None:
+    asked = (path for each in candidates for one in each.when for path in one.paths)
+    twice = next((path for path in asked if repeated(finder, document, path)), None)
+    if twice is not None:
+        return CallRefused(Refusal.FIELD_REPEATED, twice)
     fitting = [each for each in candidates if _fits(each, document, finder)]
     if any(each.roots for each in fitting) and len(document.roots) > 1:
         return CallRefused(Refusal.SEVERAL_OPERATIONS, "body")

@@ -57,6 +57,9 @@ class Route(Struct, frozen=True):
     rate_per_second: float = PER_SECOND
     rate_burst: int = BURST
 
+    def __repr__(self) -> str:
+        return f"Route({self.name})"  # it may hold the login of a proxy
+
 
 class Config(Struct, frozen=True):
     """Everything a start needs, checked."""
@@ -164,6 +167,7 @@ def _check_files(config: Config) -> None:
         ("listeners.ops", listeners.ops),
         *((f"listeners.of_route.{name}", one) for name, one in listeners.of_route.items()),
     ]
+    _check_audiences(listeners)
     ports = [(listener.host, listener.port) for _, listener in named]
     if listeners.connect is not None:
         ports.append((listeners.connect.host, listeners.connect.port))
@@ -179,6 +183,12 @@ def _check_files(config: Config) -> None:
     for setting, name in wanted:
         if not config.file(name).is_file():
             raise StartRefused(f"{setting}: there is no file {config.file(name)}")
+
+
+def _check_audiences(listeners: ListenersConfig) -> None:
+    for name, listener in (("public", listeners.public), ("ops", listeners.ops)):
+        if listener.client_ca_file is not None:
+            raise StartRefused(f"listeners.{name}: client_ca_file is for private and of_route")
 
 
 def _check_connect(connect: ConnectConfig) -> None:
@@ -208,6 +218,7 @@ def _route(route: RouteConfig, parsed: ConfigFile, folder: Path) -> Route:
     # Behind a proxy the list speaks of the proxy: then only the preset's own hosts will do.
     private = bool(route.address_allow) and route.egress_proxy is None
     _check_host(preset, host, parsed, where, private=private)
+    _check_pairs(route, where)
     ca_file = folder / route.ca_file if route.ca_file else None
     if ca_file is not None:
         _check_ca(ca_file, where)
@@ -239,6 +250,14 @@ def _route(route: RouteConfig, parsed: ConfigFile, folder: Path) -> Route:
         rate_per_second=route.rate_per_second,
         rate_burst=route.rate_burst,
     )
+
+
+def _check_pairs(route: RouteConfig, where: str) -> None:
+    """Refuse what would look like a protection and be none."""
+    if route.crl_check != "leaf" and route.crl_file is None:
+        raise StartRefused(f"{where}: crl_check needs a crl_file")
+    if route.egress_proxy_login_file is not None and route.egress_proxy is None:
+        raise StartRefused(f"{where}: egress_proxy_login_file needs an egress_proxy")
 
 
 def _login(route: RouteConfig, folder: Path, where: str) -> str | None:

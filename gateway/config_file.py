@@ -105,7 +105,7 @@ class RouteConfig(Struct, frozen=True, forbid_unknown_fields=True):
     connect_names: tuple[str, ...] | None = None
     concurrency: Annotated[int, Meta(ge=1, le=1024)] = 128
     tenant_concurrency: Annotated[int, Meta(ge=1, le=1024)] = CONCURRENCY
-    rate_per_second: Annotated[float, Meta(gt=0)] = PER_SECOND
+    rate_per_second: Annotated[float, Meta(ge=0.01, le=1_000_000)] = PER_SECOND
     rate_burst: Annotated[int, Meta(ge=1)] = BURST
 
 

@@ -5,7 +5,7 @@ What never lives here: anything that a payment waits for.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -115,11 +115,12 @@ async def repeating(
         raise alone
 
 
-def refreshed_crls(lists: Sequence[tuple[ssl.SSLContext, Path]]) -> Callable[[], Awaitable[None]]:
+def refreshed_crls(lists: Mapping[ssl.SSLContext, Path]) -> Callable[[], Awaitable[None]]:
     """Read lists of revoked certificates again: without it everything is refused once one ends."""
 
     async def refresh() -> None:
-        for context, crl_file in lists:
+        for context, crl_file in list(lists.items()):
+            await asyncio.sleep(0)  # a long list is read between two turns of the loop
             with suppress(StartRefused):  # the list in use stays, and refuses when it is over
                 load_crl(context, crl_file)
 

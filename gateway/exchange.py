@@ -32,7 +32,16 @@ _HOP_BY_HOP: Final = frozenset(  # RFC 9110 7.6.1, and what routes or frames a m
         "upgrade",
     }
 )
-_OURS: Final = _HOP_BY_HOP | {"host", "content-length", "accept-encoding"}
+_OTHERWISE: Final = frozenset(  # another method or path than the one that was judged
+    {
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-url",
+        "x-rewrite-url",
+    }
+)
+_OURS: Final = _HOP_BY_HOP | _OTHERWISE | {"host", "content-length", "accept-encoding"}
 _VERSIONS: Final = frozenset({(1, 0), (1, 1)})
 _NO_CONTENT: Final = 204
 

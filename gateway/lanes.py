@@ -4,7 +4,7 @@ A pool for each tenant: what one tenant's credential opened never carries anothe
 """
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, assert_never
@@ -15,7 +15,7 @@ from gateway.breaker import Admission, Breaker, ended_well
 from gateway.call import Call
 from gateway.config import Route
 from gateway.errors import CredentialsMissing
-from gateway.exchange import Outcome, Phase, Replied
+from gateway.exchange import Failure, Outcome, Phase, Replied
 from gateway.limits import TenantLimits
 from gateway.preset import Place, Preset
 from gateway.resign import SigningKey, signed_again, signing_key
@@ -33,6 +33,7 @@ CERTIFICATE_KEY_NAME: Final = "client_key"
 
 ACCESS_TOKEN: Final = "access_token"  # noqa: S105 - not stored: of the processor's own exchange
 UNAUTHORIZED: Final = 401
+_OF_CERTIFICATES: Final = frozenset({Failure.TLS_ERROR, Failure.RESET})
 
 _NEEDED: Final[Mapping[Place, tuple[str, ...]]] = {
     "bearer": (KEY_NAME,),
@@ -59,7 +60,7 @@ class Secret:
 NOTHING: Final = Secret({})
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class _Pool:
     upstream: Upstream
     certificate: tuple[str, str] | None
@@ -110,10 +111,11 @@ class Lane:
     def heard(self, admission: Admission, outcome: Outcome) -> None:
         """Tell the breaker how a call ended, where that says something of the processor.
 
-        A tenant's own certificate may be what TLS failed for: that is no word on the others.
+        A tenant's own certificate may be what it failed for, in TLS 1.3 after the handshake too:
+        that is no word on the others.
         """
         ok = ended_well(outcome)
-        own = self._route.client_certificate and getattr(outcome, "phase", None) is Phase.TLS
+        own = self._route.client_certificate and _may_be_of_a_certificate(outcome)
         if ok is not None and not own:
             self.breaker.settled(admission, ok=ok)
 
@@ -135,7 +137,7 @@ class Lane:
         return self._route.credential == "injected"
 
     async def close(self) -> None:
-        for pool in self._pools.values():
+        for pool in list(self._pools.values()):
             await pool.upstream.close()
 
     async def secret(self, tenant: str) -> Secret:
@@ -151,6 +153,8 @@ class Lane:
         if stored is None or not all(name in stored for name in needed):
             raise CredentialsMissing
         secret = Secret(stored)
+        if self.preset.credential.sent == "signature":
+            self.signing_key(secret)
         self._pool(tenant, secret)  # a certificate that cannot be used is told before the intent
         if self.injects and self.preset.credential.sent == "oauth":
             return Secret({**stored, ACCESS_TOKEN: await self._access_token(tenant, secret)})
@@ -159,7 +163,15 @@ class Lane:
     async def _access_token(self, tenant: str, secret: Secret) -> str:
         async def send(headers: tuple[tuple[str, str], ...], body: bytes) -> Outcome:
             path = self.preset.credential.token_path or ""
-            return await self._pool(tenant, secret).upstream.send("POST", path, "", headers, body)
+            pool = self._pool(tenant, secret)
+            pool.under_way += 1
+            try:
+                with self.breaker.admitted() as admission:
+                    outcome = await pool.upstream.send("POST", path, "", headers, body)
+                    self.heard(admission, outcome)
+            finally:
+                pool.under_way -= 1
+            return outcome
 
         login = secret.values[USER_NAME], secret.values[KEY_NAME]
         return await self._access_tokens.of(tenant, login, send)
@@ -167,7 +179,8 @@ class Lane:
     def _needed(self) -> tuple[str, ...]:
         place = self.preset.credential.sent
         login = _NEEDED[place] if self.injects or place == "signature" else ()
-        return (*login, *self._certificate)
+        merchant = (MERCHANT_NAME,) if self.injects and place == "signature" else ()
+        return (*login, *merchant, *self._certificate)
 
     @property
     def _certificate(self) -> tuple[str, ...]:
@@ -227,7 +240,8 @@ class Lane:
 
     def returned(self, headers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         """The headers of a reply that go back to the merchant."""
-        return tuple((name, value) for name, value in headers if self.preset.returns(name))
+        returns = self.preset.returns
+        return tuple(header for header in headers if returns(header[0]))
 
     def signing_key(self, secret: Secret) -> SigningKey:
         """The tenant's key at a processor that has bodies signed. Raises CredentialsMissing."""
@@ -243,23 +257,30 @@ class Lane:
     ) -> list[tuple[str, str]]:
         """Drop what is ours and what the preset drops; put the credential in its place."""
         credential = self.preset.credential
-        dropped: frozenset[str] = frozenset(credential.headers if self.injects else ())
+        dropped: Collection[str] = credential.headers if self.injects else ()
         signed: tuple[tuple[str, str], ...] = ()
         if credential.sent == "signature" and call.proof is not None:
             key = self.signing_key(secret)
             host = self._route.host if self._route.port == HTTPS_PORT else self.host
             signed = signed_again(call.proof, body, key, host=host, now=self._now())
-            dropped = frozenset(name.lower() for name, _ in signed)
+            dropped = {name.lower() for name, _ in signed}
+        preset = self.preset
         kept = [
-            (name, value)
-            for name, value in call.headers
-            if not name.lower().startswith(OWN_HEADERS)
-            and self.preset.forwards(name)
-            and name.lower() not in dropped
+            header
+            for header in call.headers
+            if (name := header[0].lower()) not in dropped
+            and not name.startswith(OWN_HEADERS)
+            and preset.forwards(name)
         ]
         if credential.sent == "signature" or not self.injects:
             return [*kept, *signed]
         return kept + _headers_of(self.preset, secret.values)
+
+
+def _may_be_of_a_certificate(outcome: Outcome) -> bool:
+    return not isinstance(outcome, Replied) and (
+        outcome.phase is Phase.TLS or outcome.code in _OF_CERTIFICATES
+    )
 
 
 def _headers_of(preset: Preset, values: Mapping[str, str]) -> list[tuple[str, str]]:

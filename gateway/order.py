@@ -21,7 +21,8 @@ import msgspec
 from msgspec import structs
 
 from gateway import strays
-from gateway.call import CallRefused, ReadCall, Refusal, folds, is_empty
+from gateway.call import CallRefused, ReadCall, Refusal, folds, is_empty, repeated
+from gateway.codecs import form
 from gateway.codecs.splice import Field, Format, Replacement, Shape, splice
 from gateway.preset import Operation
 from gateway.scan import count_card_like
@@ -132,6 +133,9 @@ def read_order(read: ReadCall, operation: Operation, *, env: Env) -> Order | Cal
     stray = next(_strays(read, _undeclared(read, operation, found.declared)), None)
     if stray is not None:
         return CallRefused(Refusal.TOKEN_UNDECLARED, stray)
+    twice = _given_twice(read, operation)
+    if twice is not None:
+        return CallRefused(Refusal.FIELD_REPEATED, twice)
     preset = read.preset
     currency = read.first(preset.selectors(operation, "currency"), _CURRENCY.fullmatch)
     return Order(
@@ -241,6 +245,28 @@ def _refusal(read: ReadCall) -> CallRefused | None:
 
 
 # --- what is recorded of it ---------------------------------------------------------------
+
+
+_RECORDED: Final[tuple[Literal["amount", "currency", "merchant_reference"], ...]] = (
+    "amount",
+    "currency",
+    "merchant_reference",
+)
+
+
+def _given_twice(read: ReadCall, operation: Operation) -> str | None:
+    """Name a recorded field that stands there twice, or in the URL too.
+
+    The processor might go by the other one, and the record would be false.
+    """
+    in_query = form.names(read.call.query)
+    for what in _RECORDED:
+        for selector in read.preset.selectors(operation, what):
+            found_twice = repeated(read.finder, read.document, selector)
+            if found_twice or selector in in_query:
+                return selector
+    declared = (name for card in operation.cards for name in card.fields())
+    return next((name for name in declared if name in in_query), None)
 
 
 def _amount(read: ReadCall, operation: Operation, currency: str | None) -> int | None:

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from gateway.access_tokens import granted_here
-from gateway.arrival import Arrival
+from gateway.arrival import OWN_IDEMPOTENCY_HEADER, Arrival
 from gateway.authorize import PASSING, Told
 from gateway.call import REFUSALS, CallRefused
 from gateway.errors import GatewayError, UpstreamFailed
@@ -118,7 +118,7 @@ class OutAnswers:
             described.code,
             described.row.title,
             SEMANTIC if isinstance(error, TokenUnknown) else described.row.status,
-            state=getattr(error, "state", None) or State.NOT_SENT,
+            state=error.state or _before_the_claim(arrival),
             retry=described.retryable,
         )
         response = _shaped(arrival, problem)
@@ -136,6 +136,14 @@ class OutAnswers:
         if status == UNAVAILABLE:
             response.headers["Retry-After"] = str(1 + int(self._chance() * 5))
         return response
+
+
+def _before_the_claim(arrival: Arrival) -> State:
+    """Say what is known of a request nobody has looked up: with a key, it may be a repeat."""
+    idempotency = arrival.lane.preset.idempotency
+    name = idempotency.header or OWN_IDEMPOTENCY_HEADER
+    repeats = idempotency.field is not None or name in arrival.request.headers
+    return State.UNKNOWN if repeats else State.NOT_SENT
 
 
 def _shaped(arrival: Arrival, problem: Problem) -> web.Response:

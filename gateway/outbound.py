@@ -6,15 +6,23 @@ own error shape, so that its SDK neither crashes nor repeats what it must not. C
 declared operation pass through, provided that they carry nothing that looks like a token.
 """
 
+import hashlib
 import re
 from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
 
-from gateway.arrival import Arrival, Callers, at_the_root, by_base_url, read_arrival
+from gateway.arrival import (
+    OWN_IDEMPOTENCY_HEADER,
+    Arrival,
+    Callers,
+    at_the_root,
+    by_base_url,
+    read_arrival,
+)
 from gateway.authorize import Authorize, Submission
-from gateway.call import Call, CallRefused, ReadCall, read_call, text_of
+from gateway.call import Call, CallRefused, ReadCall, Refusal, read_call, text_of
 from gateway.codecs.splice import splice
 from gateway.errors import (
     BadField,
@@ -34,9 +42,6 @@ from gateway.reply_cards import Owner, ReplyCards
 from gateway.stopwatch import PROCESSOR_STAGES, Stopwatch
 from vault.errors import CustodyError
 from vault.tokens import Env
-
-OWN_IDEMPOTENCY_HEADER: Final = "Panward-Idempotency-Key"
-"""For processors that honor no key of their own: the claim is ours alone."""
 
 _IDEMPOTENCY_KEY: Final = re.compile("[\\x20-\\x7e]{1,255}")
 
@@ -112,6 +117,10 @@ class Outbound:
         read = read_call(lane.preset, call)
         if isinstance(read, CallRefused):
             return self._answers.refused(arrival, read)
+        if lane.injects and lane.preset.credential.sent == "body" and call.body:
+            login = login_slots(read)
+            if (len(login.name), len(login.key)) != (1, 1):  # one of the caller's would pass
+                return self._answers.refused(arrival, CallRefused(Refusal.INVALID_FIELD, "login"))
         if read.operation is None:
             return await self._pass_through(arrival, caller, read, watch)
         order = read_order(read, read.operation, env=self._env)
@@ -176,6 +185,14 @@ def _submission(arrival: Arrival, caller: Caller, read: ReadCall, order: Order) 
     )
 
 
+def _login_digest(arrival: Arrival) -> str:
+    digest = hashlib.sha256()
+    for header in arrival.lane.preset.credential.headers:
+        for value in arrival.request.headers.getall(header, []):
+            digest.update(f"{header}={value}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
 def _idempotency_key(arrival: Arrival, read: ReadCall) -> bytes | None:
     """The key under which the processor, or we alone, know a repeat. Raises BadField."""
     idempotency = arrival.lane.preset.idempotency
@@ -197,4 +214,8 @@ def _idempotency_key(arrival: Arrival, read: ReadCall) -> bytes | None:
         for scope in idempotency.scope_headers
         for value in arrival.request.headers.getall(scope, [])
     ]
+    if not arrival.lane.injects and name != OWN_IDEMPOTENCY_HEADER:
+        # Another account of the same merchant's, by its own key: there the processor tells repeats
+        # apart by account too. Where it knows no key, a new key of the same account must not run.
+        scopes.append(_login_digest(arrival))
     return "\0".join((keys[0], *scopes)).encode("utf-8", "surrogateescape")

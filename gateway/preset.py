@@ -30,6 +30,8 @@ HOST_PLACEHOLDER: Final = "{prefix}"
 _PLAIN_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9_.-]+)+")
 _PLACEHOLDERS: Final = {"{version}": "[0-9]{1,4}"}  # any other is part of one segment
 _SEGMENT: Final = "[A-Za-z0-9_.-]+"
+_SUFFIX: Final = re.compile(r"\.(?:xml|json)$", re.IGNORECASE)
+METHODS: Final = ("POST", "PUT", "PATCH", "DELETE", "GET")
 _PREFIX: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"  # one label's: no dot, so no other domain
 
 Selectors = tuple[str, ...]
@@ -249,7 +251,14 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         candidates = self.candidates(method, path)
         if candidates:
             return all(each.asks_the_body for each in candidates)
-        return not self._matching(method, path, exact=False)
+        plain = _SUFFIX.sub("", path)  # Rails serves `/a.xml` as `/a`
+        methods = METHODS if method == "POST" else (method,)  # and POST may say it is another
+        return not any(self._matching(each, plain, exact=False) for each in methods)
+
+    def serves_graphql(self, path: str) -> bool:
+        """Whether a query in the URL could be what is run, by whatever method."""
+        near = (one for method in METHODS for one in self._matching(method, path, exact=False))
+        return any(operation.format == "graphql" for operation in near)
 
     def accepts(self, operation: Operation, media_type: str) -> bool:
         """Whether a body of this type, without parameters, is one of the operation's."""

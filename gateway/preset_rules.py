@@ -34,6 +34,7 @@ SECONDS_MAX: Final = 600
 BYTES_MAX: Final = 16 * 1_048_576
 REPLAY_SECONDS_MAX: Final = 30 * 86_400
 OK: Final = 200
+ERRORS: Final = 400  # the first status of one: RFC 9110 15.5
 CARDS_MAX: Final = 16  # an intent lists what it opens: a number and a code each
 
 _HOST: Final = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
@@ -124,6 +125,9 @@ def _headers(preset: Preset) -> Iterator[str]:
                 yield f"{where}: {header!r} is no lower-case header name"
     if preset.returns("location") or preset.returns("set-cookie"):
         yield "headers.reply_passed: redirects and cookies of a processor never pass"
+    for framing in ("content-length", "transfer-encoding", "connection", "content-encoding"):
+        if preset.returns(framing):
+            yield f"headers.reply_passed: {framing} is of the processor's answer, not of ours"
 
 
 def _operations(preset: Preset) -> Iterator[str]:
@@ -240,6 +244,15 @@ def _condition(condition: Condition, *, of_reply: bool = False) -> Iterator[str]
         yield f"{condition.paths[0] if condition.paths else 'path'} needs either `is` or `exists`"
 
 
+_MAY_BE_CHARGED: Final = (
+    ("some_code", 502, State.UNKNOWN),
+    ("some_code", 504, State.UNKNOWN),
+    ("idempotency_key_in_flight", 409, State.UNKNOWN),
+    ("upstream_reflected_pan", 502, State.COMPLETED),  # an answer that nobody may see
+    ("upstream_reflected_pan", 502, State.RESOLVED),
+)
+
+
 def _errors(preset: Preset) -> Iterator[str]:
     if not preset.errors or preset.errors[-1].formats:
         yield "errors: the last shape must be for all others, so it names no formats"
@@ -259,9 +272,8 @@ def _error_shape(preset: Preset, shape: ErrorShape) -> Iterator[str]:
     if not {"code", "message"} <= set(PLACEHOLDER.findall(shape.body)):
         yield "errors.body: needs {code} and {message}"
     format_ = shape.formats[0] if shape.formats else None
-    for status in (502, 504):
-        left_open = Problem("some_code", "a message", status, State.UNKNOWN)
-        if shaped(preset, left_open, format_).status < 400:  # noqa: PLR2004 - RFC 9110 15.5
+    for code, status, state in _MAY_BE_CHARGED:
+        if shaped(preset, Problem(code, "a message", status, state), format_).status < ERRORS:
             yield "errors.rules: an unknown outcome would read as an answer about the payment"
     problem = Problem("some_code", 'a "message" & <more>', 400, field="some_field")
     if not _is_document(shape, shaped(preset, problem, format_).body):

@@ -12,14 +12,14 @@ from datetime import datetime
 from typing import Final
 
 from gateway.codecs import json, xml
-from gateway.codecs.splice import Document, Field, Format, Replacement, Shape, splice
+from gateway.codecs.splice import Field, Replacement, Shape, splice
 from gateway.errors import Malformed
 from gateway.exchange import Replied
 from gateway.order import OpenedCard
 from gateway.preset import Preset, ReplyCard
 from gateway.reading import is_xml
 from gateway.reply import Reflected, Scrubbed, scrub
-from gateway.selectors import find
+from gateway.selectors import Finder
 from vault.card import Card
 from vault.card_vault import CardVault, NewToken
 from vault.errors import CustodyError
@@ -27,6 +27,10 @@ from vault.ledger.entry import Actor
 
 _NUMBER: Final = re.compile("[0-9](?:[ -]?[0-9]){11,18}")
 _LAST_DIGITS: Final = 4
+
+# What such a number looks like in any body that has none of these: then nothing is hidden.
+_MAY_BE_NUMBER: Final = re.compile(rb"[0-9](?:[ -]?[0-9]){11}")
+_HIDING: Final = (b"\\", b"&#", b"<![CDATA[")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +89,24 @@ class ReplyCards:
 
 
 def _cards_in(preset: Preset, body: bytes) -> Iterator[_Found]:
+    if not _MAY_BE_NUMBER.search(body) and not any(each in body for each in _HIDING):
+        return  # most replies: they need not be read
     try:
         document = xml.read(body) if is_xml(body) else json.read(body)
     except Malformed:
         return
-    fold = preset.fold_names or document.format is Format.XML
+    finder = Finder(document, body, fold=preset.fold_names)
     for declared in preset.reply_cards:
-        yield from _declared(declared, document, body, fold=fold)
+        yield from _declared(declared, finder)
 
 
-def _declared(
-    declared: ReplyCard, document: Document, body: bytes, *, fold: bool
-) -> Iterator[_Found]:
+def _declared(declared: ReplyCard, finder: Finder) -> Iterator[_Found]:
     def beside(selector: str | None) -> dict[tuple[str, ...], Field]:
-        found = find(selector, document, body, fold=fold) if selector is not None else ()
+        found = finder.find(selector) if selector is not None else ()
         return {match.captured: match.field for match in found}
 
     months, years, codes = map(beside, (declared.exp_month, declared.exp_year, declared.cvc))
-    for match in find(declared.number, document, body, fold=fold):
+    for match in finder.find(declared.number):
         month, year = months.get(match.captured), years.get(match.captured)
         if month is not None and year is not None and _NUMBER.fullmatch(match.field.text or ""):
             code = codes.get(match.captured)

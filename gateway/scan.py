@@ -42,33 +42,51 @@ _ENTITY: Final = re.compile(rb"&#?[0-9A-Za-z]{1,31};?")
 
 
 class Sought:
-    """A number to look for, and what it looks like in each spelling. It holds digits: drop it."""
+    """A number to look for, and what it looks like in each spelling. It holds digits: drop it.
 
-    __slots__ = ("_base64", "_binary", "_digits")
+    Every spelling begins with the same four digits. So what those look like in each encoding is
+    looked for first, and all that can follow is spelled out only where they are.
+    """
+
+    __slots__ = ("_base64_starts", "_number", "_row_starts", "_rows")
 
     def __init__(self, number: str) -> None:
-        plain = number.encode()
-        spellings = {plain, *_grouped(number)}
-        self._digits = frozenset(
-            encode(spelling).translate(None, _NO_DIGITS)
-            for spelling in spellings
-            for encode in _ENCODINGS
-        )
-        self._base64 = frozenset(
-            core
-            for spelling in spellings
-            if not _DOT_OR_NO_BREAK & set(spelling)
-            for core in _base64_cores(spelling)
-        )
-        packed = bytes.fromhex(number if len(number) % 2 == 0 else f"{number}f")  # BCD
-        self._binary = (packed, number.encode("cp037"))  # and EBCDIC
+        plain, start = number.encode(), number[:4].encode()
+        self._number = number
+        self._rows = (plain, plain[::-1])  # digits stand for themselves: no separator is seen
+        self._row_starts = tuple(_digits_of(encode(start)) for encode in _ENCODINGS)
+        self._base64_starts = tuple(_base64_cores(start))
 
     def is_in(self, views: "Views") -> bool:
         return (
-            any(digits in view for view in views.digits for digits in self._digits)
-            or any(core in views.unwrapped for core in self._base64)
-            or any(spelling in views.binary for spelling in self._binary)
+            any(self._is_in_digits(view) for view in views.digits)
+            or self._is_in_base64(views.unwrapped)
+            or (bool(views.binary) and any(each in views.binary for each in self._binary()))
         )
+
+    def _is_in_digits(self, view: bytes) -> bool:
+        if len(view) < len(self._number):
+            return False
+        if any(row in view for row in self._rows):
+            return True
+        if not any(start in view for start in self._row_starts):
+            return False
+        spelled = (encode(each) for each in self._spellings() for encode in _ENCODINGS)
+        return any(_digits_of(each) in view for each in spelled)
+
+    def _is_in_base64(self, unwrapped: bytes) -> bool:
+        if not any(start in unwrapped for start in self._base64_starts):
+            return False
+        plain = (each for each in self._spellings() if not _DOT_OR_NO_BREAK & set(each))
+        return any(core in unwrapped for each in plain for core in _base64_cores(each))
+
+    def _spellings(self) -> frozenset[bytes]:
+        return frozenset((self._number.encode(), *_grouped(self._number)))
+
+    def _binary(self) -> tuple[bytes, bytes]:
+        """Spell it in BCD and in EBCDIC."""
+        even = self._number if len(self._number) % 2 == 0 else f"{self._number}f"
+        return bytes.fromhex(even), self._number.encode("cp037")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -119,9 +137,11 @@ def _base64_cores(spelling: bytes) -> Iterator[bytes]:
         yield encoded[-(-before * 8 // 6) : (before + len(spelling)) * 8 // 6]
 
 
-_ENCODINGS: Final[tuple[Callable[[bytes], bytes], ...]] = (
-    bytes,
-    lambda spelling: spelling[::-1],
+def _digits_of(text: bytes) -> bytes:
+    return text.translate(None, _NO_DIGITS)
+
+
+_ENCODINGS: Final[tuple[Callable[[bytes], bytes], ...]] = (  # each byte by itself
     lambda spelling: spelling.hex().encode(),
     lambda spelling: spelling.hex("~").replace("~", "00").encode(),  # UTF-16, and so `\u0034`
     lambda spelling: b"".join(b"%d" % byte for byte in spelling),  # `&#52;`

@@ -184,9 +184,7 @@ class Upstream:
             response.status, reply_headers(raw), bytes(body), first_byte_ms, attempt.ms()
         )
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncGenerator[None]:
-        """Hold one of the route's places, or be refused for want of one."""
+    async def _wait_for_slot(self) -> None:
         try:
             async with asyncio.timeout(self._route.connect_seconds):
                 await self._slots.acquire()
@@ -196,6 +194,14 @@ class Upstream:
             held = True
         if not held:
             raise _Failed(Failure.OVERLOADED)
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncGenerator[None]:
+        """Hold one of the route's places, or be refused for want of one."""
+        if self._slots.locked():
+            await self._wait_for_slot()
+        else:
+            await self._slots.acquire()  # at once
         try:
             yield
         finally:

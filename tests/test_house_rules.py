@@ -32,6 +32,7 @@ LONG_FILES = {
     "vault/intent_table.py": "units of intents and outcomes, with their two long statements",
     "gateway/app.py": "the wiring",
     "gateway/authorize.py": "one story: the way out",
+    "gateway/upstream.py": "one story: one send, and what is known of it at each moment",
     "gateway/metrics.py": "the table of all metrics",
     "gateway/embedded.py": "from a folder to a deployment",
 }

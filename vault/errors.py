@@ -7,12 +7,15 @@ an adapter keeps the class of a foreign error and raises one of these *after* it
 
 from typing import ClassVar
 
+from vault.authorization import State
+
 
 class CustodyError(Exception):
     """Anything that the vault package refuses or fails to do."""
 
     code: ClassVar[str] = "internal_error"
     retryable: ClassVar[bool] = False
+    state: State | None = None  # of the request it ended, where that is known
 
     def __init__(self) -> None:
         super().__init__(type(self).__doc__)

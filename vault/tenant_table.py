@@ -110,6 +110,9 @@ class TenantTable:
     async def add_alias(self, alias: NewAlias, key_id: str, *, at: datetime) -> bool:
         """Return False when the alias is taken, or there is no such secret key in force.
 
+        One whose key was revoked may go to another key of the same tenant: a certificate outlives
+        the key that it first stood for.
+
         Raises StoreUnavailable.
         """
 
@@ -118,7 +121,11 @@ class TenantTable:
                 "INSERT INTO key_alias (digest, api_key, form, created_at)"
                 " SELECT $1, id, $3, $4 FROM api_key"
                 " WHERE id = $2 AND kind = 'secret_key' AND revoked_at IS NULL"
-                " ON CONFLICT DO NOTHING",
+                " ON CONFLICT (digest) DO UPDATE"
+                "  SET api_key = excluded.api_key, created_at = excluded.created_at"
+                "  WHERE EXISTS (SELECT 1 FROM api_key old JOIN api_key new USING (tenant)"
+                "   WHERE old.id = key_alias.api_key AND old.revoked_at IS NOT NULL"
+                "    AND new.id = excluded.api_key)",
                 alias.digest,
                 key_id,
                 alias.form,

@@ -18,10 +18,14 @@ _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 def decode(raw: bytes) -> str | None:
     """Return the text of a name or a value, or None where it is no percent-encoded UTF-8."""
-    if _BROKEN_ESCAPE.search(raw):
-        return None
+    if b"%" in raw:
+        if _BROKEN_ESCAPE.search(raw):
+            return None
+        raw = unquote_to_bytes(raw.replace(b"+", b" "))
+    elif b"+" in raw:
+        raw = raw.replace(b"+", b" ")
     try:
-        return unquote_to_bytes(raw.replace(b"+", b" ")).decode()
+        return raw.decode()
     except UnicodeDecodeError:
         return None
 
@@ -37,6 +41,16 @@ def read(body: bytes) -> Document:
             fields.append(_field(piece, start))
         start += len(piece) + 1
     return Document.of(Format.FORM, fields, (field.name for field in fields))
+
+
+def names(query: str) -> frozenset[str]:
+    """Return the names in a URL's query; none of one that does not decode."""
+    if not query:
+        return frozenset()
+    try:
+        return frozenset(field.name for field in read(query.encode("utf-8", "replace")).fields)
+    except Malformed:
+        return frozenset()
 
 
 def _field(piece: bytes, start: int) -> Field:

@@ -285,7 +285,7 @@ async def test_a_new_certificate_is_shown_within_a_minute(
         )
         stack.push_async_callback(keys.close)
         custody = cast("Custody", SimpleNamespace(reveal_keys=keys))
-        lane = _lane(route, custody, stack, Metrics(), [])
+        lane = _lane(route, custody, stack, Metrics(), {})
         await stack.enter_async_context(
             serving(knowing(clients), wanting_certificates(egress), port=egress.port)
         )

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from gateway.outbound import OWN_IDEMPOTENCY_HEADER
+from gateway.arrival import OWN_IDEMPOTENCY_HEADER
 from tests.cards import VISA
 from tests.flows.conftest import Witness
 from tests.flows.egress import HASTY_SECONDS, SHAPED, Egress, Way

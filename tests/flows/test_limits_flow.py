@@ -54,11 +54,11 @@ async def neighbors_way(
         yield other
 
 
-def is_rate_limited(answer: Reply) -> bool:
+def is_rate_limited(answer: Reply, state: str = "not_sent") -> bool:
     return (
         (answer.status, answer.error["code"]) == (429, "rate_limited")
         and answer.error["type"] == "invalid_request_error"
-        and answer.state == "not_sent"
+        and answer.state == state
         and answer.headers["Stripe-Should-Retry"] == "true"
         and 1 <= int(answer.headers["Retry-After"]) <= 3
         and "Panward-Processor-Status" not in answer.headers
@@ -80,7 +80,8 @@ async def test_a_tenant_s_rate_is_its_own(
     for _ in range(2):
         assert (await way(route, "/v1/events", verb="GET")).status == 404
     async with nothing_happens():
-        assert is_rate_limited(await way(route, INTENTS, body, headers=key))
+        # Nobody has looked what became of the first with this key: it may be a charge.
+        assert is_rate_limited(await way(route, INTENTS, body, headers=key), "unknown")
         assert is_rate_limited(await way(route, METHODS, form(method(token))))
         assert is_rate_limited(await way(route, "/v1/events", verb="GET"))
     assert (await neighbors_way(route, "/v1/events", verb="GET")).status == 404

@@ -106,6 +106,24 @@ def test_what_is_taken_for_an_operation_is_never_passed_through(path: str) -> No
         assert not {"", ".", ".."} & set(path.split("/")[1:])
 
 
+@pytest.mark.parametrize("name", preset.names())
+def test_each_path_of_each_operation_leads_to_all_that_it_fits(name: str) -> None:
+    """What is asked of the index is what asking every operation would say."""
+    read = preset.load(name)
+    for path in {path for each in read.operations for path in each.paths}:
+        asked = re.sub(r"\{[a-z_]+\}", "7", path)
+        for method in {each.method for each in read.operations}:
+            fitting = tuple(
+                each
+                for each in read.operations
+                if each.method == method
+                and any(re.fullmatch(preset.segments(one), asked) for one in each.paths)
+            )
+            assert read.candidates(method, asked) == fitting
+            if fitting and asked.upper() != asked:
+                assert not read.passes_through(method, asked.upper())
+
+
 def test_a_segment_with_dots_in_it_is_a_segment() -> None:
     assert _match("POST", "/v1/payment_intents/a..b/confirm") is not None
     assert STRIPE.passes_through("GET", "/v1/...")

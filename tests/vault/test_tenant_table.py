@@ -178,6 +178,23 @@ async def test_an_alias_is_of_one_secret_key(table: TenantTable) -> None:
     assert await table.key_of_alias(alias.digest) == one
 
 
+async def test_an_alias_of_a_revoked_key_goes_to_another_of_the_same_tenant(
+    table: TenantTable,
+) -> None:
+    tenant, stranger = a_tenant(), a_tenant()
+    one, two, theirs = a_key(tenant), a_key(tenant), a_key(stranger)
+    for each in (tenant, stranger):
+        await table.add(each)
+    for key in (one, two, theirs):
+        await table.add_key(key)
+    alias = certificate_alias(secrets.token_bytes(8))
+    assert await table.add_alias(alias, one.id, at=now())
+    await table.revoke_key(one.id, at=now())
+    assert not await table.add_alias(alias, theirs.id, at=now())
+    assert await table.add_alias(alias, two.id, at=now())
+    assert await table.key_of_alias(alias.digest) == two
+
+
 @pytest.mark.parametrize("verb", ["UPDATE key_alias SET form = 'x'", "DELETE FROM key_alias"])
 async def test_the_runtime_role_changes_no_alias(shared_store: Store, verb: str) -> None:
     async def work(connection: Connection) -> None:

@@ -8,4 +8,4 @@ CREATE TABLE key_alias (
 );
 CREATE INDEX key_alias_key ON key_alias (api_key);
 
-GRANT SELECT, INSERT ON key_alias TO {runtime};
+GRANT SELECT, INSERT, UPDATE (api_key, created_at) ON key_alias TO {runtime};

@@ -13,6 +13,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -374,7 +375,12 @@ def test_then_it_serves_and_the_curl_to_paste_works(
 # --- the end ------------------------------------------------------------------------------
 
 
-def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_an_interrupted_demo_leaves_nothing_behind() -> None:
+    with tempfile.TemporaryDirectory(prefix="pw") as folder:  # a socket's path must be short
+        interrupted(Path(folder))
+
+
+def interrupted(tmp_path: Path) -> None:
     process = subprocess.Popen(  # noqa: S603 - our own words
         [*COMMAND, "--json"],
         stdout=subprocess.PIPE,

@@ -1,0 +1,99 @@
+"""Which runs one `make bench` has: who is asked for what, how often. Pure."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+GATEWAY: Final = "gateway"
+MITMPROXY: Final = "mitmproxy"
+
+
+class Asking(StrEnum):
+    """What a request asks for."""
+
+    TOKENIZE = "tokenize"
+    PAY = "pay"  # one token in it
+    OTHER = "other"  # a call that is no declared operation, with a body
+    READ = "read"  # the same with GET
+
+
+class Way(StrEnum):
+    """How the load reaches a server."""
+
+    URL = "url"
+    TUNNEL = "tunnel"  # kept open, as SDKs keep it
+    NEW_TUNNEL = "new tunnel"  # for each request one of its own
+
+
+PATHS: Final = {
+    Asking.TOKENIZE: "/v1/tokens",
+    Asking.PAY: "/v1/payment_intents",
+    Asking.OTHER: "/v1/customers",
+    Asking.READ: "/v1/payment_intents/pi_bench",
+}
+
+STEADY_PER_SECOND: Final = 100.0
+TUNNELS_PER_SECOND: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One run: who is asked, by how many connections (None: at a constant rate)."""
+
+    name: str
+    title: str
+    server: str
+    connections: int | None
+    asking: Asking
+    way: Way = Way.URL
+
+    @property
+    def per_second(self) -> float:
+        """The constant rate."""
+        return TUNNELS_PER_SECOND if self.way is Way.NEW_TUNNEL else STEADY_PER_SECOND
+
+    @property
+    def how(self) -> str:
+        if self.way is Way.NEW_TUNNEL:
+            return f"{self.per_second:.0f} tunnels/s"
+        if self.connections is None:
+            return f"{self.per_second:.0f} requests/s"
+        return f"{self.connections} connection{'s' if self.connections > 1 else ''}"
+
+    @property
+    def is_ours(self) -> bool:
+        return self.server == GATEWAY
+
+    @property
+    def opens_a_card(self) -> bool:
+        return self.is_ours and self.asking is Asking.PAY
+
+    @property
+    def path(self) -> str:
+        path = PATHS[self.asking]
+        by_route = self.is_ours and self.way is Way.URL and self.asking is not Asking.TOKENIZE
+        return f"/out/stripe{path}" if by_route else path
+
+
+def _asked(
+    name: str, title: str, server: str, asking: Asking, *often: int | None
+) -> tuple[Asked, ...]:
+    return tuple(Asked(f"{name}.{n or 'steady'}", title, server, n, asking) for n in often)
+
+
+ASKED: Final = (
+    *_asked("json", "bare aiohttp JSON handler", "json", Asking.TOKENIZE, 1, 64),
+    *_asked("naive", "one call, one commit a card", "naive", Asking.TOKENIZE, 1, 64),
+    *_asked("tokenize", "panward tokenize", GATEWAY, Asking.TOKENIZE, 1, 64),
+    *_asked("proxy", "bare aiohttp proxy", "proxy", Asking.PAY, 1, 64, None),
+    *_asked("mitmproxy", "mitmproxy addon, no crypto", MITMPROXY, Asking.PAY, 64),
+    *_asked("out", "panward /out/", GATEWAY, Asking.PAY, 1, 64, None),
+    *_asked("proxy.other", "bare aiohttp proxy, POST", "proxy", Asking.OTHER, 1, 64),
+    *_asked("other", "panward /out/, other, POST", GATEWAY, Asking.OTHER, 1, 64),
+    *_asked("proxy.read", "bare aiohttp proxy, GET", "proxy", Asking.READ, 64),
+    *_asked("read", "panward /out/, other, GET", GATEWAY, Asking.READ, 64),
+    Asked("tunnel.steady", "bare CONNECT tunnel", "tunnel", None, Asking.PAY, Way.TUNNEL),
+    Asked("connect.steady", "panward CONNECT", GATEWAY, None, Asking.PAY, Way.TUNNEL),
+    Asked("tunnel.new", "bare CONNECT tunnel", "tunnel", None, Asking.PAY, Way.NEW_TUNNEL),
+    Asked("connect.new", "panward CONNECT", GATEWAY, None, Asking.PAY, Way.NEW_TUNNEL),
+)
