@@ -18,7 +18,7 @@ LITERALS: Final = "query:"
 INDEX: Final = re.compile(r"\[([0-9]+)\]")
 
 _NAME: Final = "[A-Za-z0-9_-]"
-_QUOTED: Final = r'\["(?:[^"\\]|\\.)*"\]'
+_QUOTED: Final = r'\["[^"\\]*+(?:\\.[^"\\]*+)*+"\]'
 _STEP: Final = re.compile(
     rf"\[(?P<index>0|[1-9][0-9]{{0,5}}|\*)\]|(?P<quoted>{_QUOTED})"
     rf"|(?P<dot>\.?)(?:(?P<star>\*)|(?P<attribute>@?)(?P<name>{_NAME}+))"

@@ -15,17 +15,22 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-from gateway.codecs import json
+from gateway.codecs import json, xml
 from gateway.codecs.splice import Document, Field, Replacement, Shape, splice
 from gateway.errors import Malformed
 from gateway.order import OpenedCard
+from gateway.reading import is_xml
 from gateway.scan import Sought, contains_any, count_card_like, places_of
 
 Headers = Sequence[tuple[str, str]]
 
 # A code of three or four digits that stands alone; `\n` and `%3D` are not part of it.
 _CODE: Final = re.compile(
-    rb"(?:(?<![0-9A-Za-z])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))[0-9]{3,4}(?![0-9A-Za-z])"
+    rb"(?:(?<![0-9A-Za-z])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))[0-9]{3,4}"
+    rb"(?![0-9A-Za-z]|[.,-][0-9A-Za-z])"
+)
+_NAMED_CVC: Final = re.compile(
+    r"""(?:^|[._"-])(?:cvv2?|cvc2?|csc|cid|card[_-]?code|security[_-]?code)$""", re.IGNORECASE
 )
 _NAMES_CODE: Final = re.compile("cv|csc|cid|code|secur|verif", re.IGNORECASE)
 
@@ -58,8 +63,11 @@ def scrub(headers: Headers, body: bytes, sent: Sequence[OpenedCard]) -> Scrubbed
     numbers = [card.pan.reveal() for card in sent]
     sought = [Sought(number) for number in numbers]
     headers = tuple(headers)
-    if not sent or not _has_any(headers, body, sought):
+    if not sent:
         return Scrubbed(headers, body, echoes=0, card_like=count_card_like(body))
+    if not _has_any(headers, body, sought):
+        body, named = _without_named_codes(body, sent)
+        return Scrubbed(headers, body, echoes=named, card_like=count_card_like(body))
     echoes = 0
     for card, number in zip(sent, numbers, strict=True):
         code = b"" if card.cvc is None else card.cvc.reveal().encode()
@@ -125,6 +133,27 @@ def _without_code(body: bytes, code: bytes) -> bytes:
         return bytes(splice(body, _codes(body, code, 0, len(body))))
     places = chain.from_iterable(_codes_of(body, each, code) for each in document.fields)
     return bytes(splice(body, places))
+
+
+def _without_named_codes(body: bytes, sent: Sequence[OpenedCard]) -> tuple[bytes, int]:
+    """Write zeros for a code that is the whole value of a field that is named like one."""
+    codes = {card.cvc.reveal() for card in sent if card.cvc is not None}
+    if not any(code.encode() in body for code in codes):
+        return body, 0
+    try:
+        document = xml.read(body) if is_xml(body) else json.read(body)
+    except Malformed:
+        return body, 0
+    replacements = [
+        Replacement(
+            each.start,
+            each.end,
+            b"0" if each.shape is Shape.NUMBER else b"0" * (each.end - each.start),
+        )
+        for each in document.fields
+        if each.shape is not Shape.KEY and each.text in codes and _NAMED_CVC.search(each.name)
+    ]
+    return bytes(splice(body, replacements)), len(replacements)
 
 
 def _codes_of(body: bytes, each: Field, code: bytes) -> Iterator[Replacement]:

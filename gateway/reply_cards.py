@@ -26,10 +26,13 @@ from vault.errors import CustodyError
 from vault.ledger.entry import Actor
 
 _NUMBER: Final = re.compile("[0-9](?:[ -]?[0-9]){11,18}")
+_CODE: Final = re.compile("[0-9]{3,4}")
 _LAST_DIGITS: Final = 4
+STORED_MAX: Final = 100  # cards of one reply that become tokens; the others keep their last four
 
 # What such a number looks like in any body that has none of these: then nothing is hidden.
 _MAY_BE_NUMBER: Final = re.compile(rb"[0-9](?:[ -]?[0-9]){11}")
+_NAMES_CODE: Final = re.compile(rb"cv[cv]", re.IGNORECASE)
 _HIDING: Final = (b"\\", b"&#", b"<![CDATA[")
 
 
@@ -43,9 +46,9 @@ class Owner:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Found:
-    """A card that stands in a reply."""
+    """A card that stands in a reply, or its code alone."""
 
-    number: Field
+    number: Field | None
     exp_month: str
     exp_year: str
     cvc: Field | None
@@ -65,31 +68,46 @@ class ReplyCards:
         cleaned = scrub(reply.headers, reply.body, sent)
         if not preset.reply_cards or isinstance(cleaned, Reflected):
             return cleaned
-        replacements = []
-        for one in _cards_in(preset, cleaned.body):
-            shown = await self._shown(one, owner)
-            replacements.append(Replacement(one.number.start, one.number.end, shown))
+        replacements: dict[int, Replacement] = {}
+        found = list(_cards_in(preset, cleaned.body))
+        for count, one in enumerate(found):
+            if one.number is not None:
+                store = count < STORED_MAX
+                shown = await self._shown(one, one.number, owner) if store else _masked(one.number)
+                place = Replacement(one.number.start, one.number.end, shown)
+                replacements.setdefault(one.number.start, place)
             if one.cvc is not None:
-                zeros = b"0" * (one.cvc.end - one.cvc.start)
-                replacements.append(Replacement(one.cvc.start, one.cvc.end, zeros))
-        return replace(cleaned, body=bytes(splice(cleaned.body, replacements)))
+                replacements.setdefault(one.cvc.start, _zeros(one.cvc))
+        return replace(cleaned, body=bytes(splice(cleaned.body, replacements.values())))
 
-    async def _shown(self, one: _Found, owner: Owner) -> bytes:
+    async def _shown(self, one: _Found, number: Field, owner: Owner) -> bytes:
         """Return what may stand there: its token, or the last four."""
-        number = one.number.text or ""
         try:
-            card = Card.parse(number, one.exp_month, one.exp_year, None, at=self._now())
+            card = Card.parse(number.text or "", one.exp_month, one.exp_year, None, at=self._now())
             row, _ = await self._cards.tokenize(card, NewToken(owner.tenant, owner.actor))
         except CustodyError:
-            shown = "*" * (len(number) - _LAST_DIGITS) + number[-_LAST_DIGITS:]
-        else:
-            shown = row.id
-        in_quotes = one.number.shape is not Shape.NUMBER
-        return (shown if in_quotes else f'"{shown}"').encode()
+            return _masked(number)
+        return _quoted(number, row.id)
+
+
+def _masked(number: Field) -> bytes:
+    text = number.text or ""
+    return _quoted(number, "*" * (len(text) - _LAST_DIGITS) + text[-_LAST_DIGITS:])
+
+
+def _quoted(field: Field, shown: str) -> bytes:
+    return (f'"{shown}"' if field.shape is Shape.NUMBER else shown).encode()
+
+
+def _zeros(code: Field) -> Replacement:
+    """`000` is no number in JSON."""
+    zeros = b"0" if code.shape is Shape.NUMBER else b"0" * (code.end - code.start)
+    return Replacement(code.start, code.end, zeros)
 
 
 def _cards_in(preset: Preset, body: bytes) -> Iterator[_Found]:
-    if not _MAY_BE_NUMBER.search(body) and not any(each in body for each in _HIDING):
+    hidden = any(each in body for each in _HIDING) or _NAMES_CODE.search(body) is not None
+    if not hidden and not _MAY_BE_NUMBER.search(body):
         return  # most replies: they need not be read
     try:
         document = xml.read(body) if is_xml(body) else json.read(body)
@@ -106,13 +124,13 @@ def _declared(declared: ReplyCard, finder: Finder) -> Iterator[_Found]:
         return {match.captured: match.field for match in found}
 
     months, years, codes = map(beside, (declared.exp_month, declared.exp_year, declared.cvc))
-    for match in finder.find(declared.number):
-        month, year = months.get(match.captured), years.get(match.captured)
-        if month is not None and year is not None and _NUMBER.fullmatch(match.field.text or ""):
-            code = codes.get(match.captured)
-            yield _Found(
-                match.field,
-                month.text or "",
-                year.text or "",
-                code if code is not None and (code.text or "").isdigit() else None,
-            )
+    numbers = beside(declared.number)
+    for which in dict.fromkeys((*numbers, *codes)):
+        month, year = months.get(which), years.get(which)
+        number, code = _digits(numbers.get(which), _NUMBER), _digits(codes.get(which), _CODE)
+        if month is not None and year is not None and (number or code):
+            yield _Found(number, month.text or "", year.text or "", code)
+
+
+def _digits(field: Field | None, pattern: re.Pattern[str]) -> Field | None:
+    return field if field is not None and pattern.fullmatch(field.text or "") else None

@@ -205,7 +205,11 @@ _SEPARATOR: Final = (
     rb"[ .\-+_\t]|\xc2\xa0|\xe2\x80[\x80-\x95\xaf]|%20|%2[DdEe]|%[Cc]2%[Aa]0"
     rb"|\\u00[Aa]0|\\u20[01][0-9A-Fa-f]|\\u202[Ff]|&nbsp;|&#(?:160|32|45);"
 )
-_SPELLED: Final = re.compile(rb"(?:%b)(?:(?:%b){0,3}+(?:%b)){11,}+" % (_DIGIT, _SEPARATOR, _DIGIT))
+# Without groups: CPython 3.11 loses count of those within a possessive repeat (SystemError).
+_ANY_DIGIT: Final = re.sub(rb"\((?!\?)", b"(?:", _DIGIT)
+_SPELLED: Final = re.compile(
+    rb"(?:%b)(?:(?:%b){0,3}+(?:%b)){11,}+" % (_ANY_DIGIT, _SEPARATOR, _ANY_DIGIT)
+)
 _UNESCAPED: Final = _DIGITS + b" .-+_\t"
 _ONE: Final = re.compile(rb"%b|%b" % (_SEPARATOR, _DIGIT))
 

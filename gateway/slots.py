@@ -11,8 +11,9 @@ from enum import StrEnum
 from typing import Final
 
 from gateway import strays
-from gateway.call import CallRefused, ReadCall, Refusal, is_empty
+from gateway.call import CallRefused, ReadCall, Refusal, folds, is_empty
 from gateway.codecs.splice import Field, Shape
+from gateway.plain_paths import folded
 from gateway.preset import CardFields
 from gateway.selectors import Match
 from vault.pan import PAN_DIGITS_MAX, PAN_DIGITS_MIN
@@ -65,6 +66,9 @@ class Slots:
 
 def find_slots(read: ReadCall, cards: Sequence[CardFields], *, env: Env) -> Slots | CallRefused:
     """Find every place that takes something of a card, or what is wrong at one of them."""
+    below = next(_below_declared(read, cards), None)
+    if below is not None:
+        return CallRefused(Refusal.INVALID_FIELD, below)
     slots: list[Slot] = []
     declared: set[int] = set()
     for card in cards:
@@ -81,6 +85,27 @@ def find_slots(read: ReadCall, cards: Sequence[CardFields], *, env: Env) -> Slot
     if len({slot.token for slot in slots}) > CARDS_MAX:
         return CallRefused(Refusal.TOO_MANY_CARDS, "body")
     return Slots(tuple(sorted(slots, key=lambda slot: slot.start)), frozenset(declared))
+
+
+def _below_declared(read: ReadCall, cards: Sequence[CardFields]) -> Iterator[str]:
+    """Name a number or code that is no value: `number: ["…"]`, `card[number][]=…`.
+
+    A lax reader might take what stands in it.
+    """
+    plain = (
+        selector
+        for card in cards
+        for selector in (card.number, card.cvc)
+        if selector is not None and "*" not in selector and selector[0] not in "$/"
+    )
+    fold = folds(read.preset, read.document)
+    starts = tuple(f"{folded(each) if fold else each}{mark}" for each in plain for mark in ".[")
+    for field in read.document.fields:
+        name = folded(field.name) if fold else field.name
+        has_token = strays.TOKEN.search(field.text or "") is not None  # which is refused anyway
+        is_value = field.shape is not Shape.KEY and not is_empty(field) and not has_token
+        if is_value and name.startswith(starts):
+            yield strays.shown(field.name, "body")
 
 
 def _places(

@@ -17,6 +17,7 @@ from gateway.errors import Malformed
 
 COLUMNS_MAX: Final = 1000
 VALUES_MAX: Final = 100_000
+NAMES_CHARACTERS_MAX: Final = 8_000_000
 
 _SEPARATORS: Final = (b",", b";", b"\t")
 _QUOTED: Final = re.compile(rb'"[^"]*+"')
@@ -34,10 +35,11 @@ def read(body: bytes) -> Document:
     if len(columns) > COLUMNS_MAX:
         raise Malformed("csv_too_large")
     fields: list[Field] = []
+    row_names = sum(map(len, columns))
     for number, places in enumerate(rows):
         if len(places) != len(columns):
             raise Malformed("csv_row_length")
-        if len(fields) + len(columns) > VALUES_MAX:
+        if len(fields) + len(columns) > VALUES_MAX or number * row_names > NAMES_CHARACTERS_MAX:
             raise Malformed("csv_too_large")
         for column, (start, end) in zip(columns, places, strict=True):
             fields.append(Field(f"{column}[{number}]", _text(body[start:end]), start, end))

@@ -13,6 +13,7 @@ from gateway.errors import Malformed
 
 FIELDS_MAX: Final = 1000
 
+_NESTED: Final = re.compile(r"[^][]++(?:\[[^][]*+\])*+")
 _BROKEN_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -53,10 +54,17 @@ def names(query: str) -> frozenset[str]:
         return frozenset()
 
 
+def _nests_plainly(name: str) -> bool:
+    """Whether brackets nest in the one way that all readers take: `[a][b]=` and `a[b=` do not."""
+    if "[" not in name and "]" not in name:
+        return True
+    return _NESTED.fullmatch(name) is not None
+
+
 def _field(piece: bytes, start: int) -> Field:
     raw_name, equals, raw_value = piece.partition(b"=")
     name = decode(raw_name)
-    if name is None:
+    if name is None or not _nests_plainly(name):
         raise Malformed("form_field_name")
     value_at = start + len(raw_name) + len(equals)
     return Field(name, decode(raw_value), value_at, start + len(piece))

@@ -17,6 +17,7 @@ from gateway.errors import Malformed
 DEPTH_MAX: Final = 64
 VALUES_MAX: Final = 100_000
 NAME_CHARACTERS_MAX: Final = 2000
+NAMES_CHARACTERS_MAX: Final = 8_000_000  # of all of them: each repeats what it stands in
 
 _SPACE: Final = rb"[ \t\r\n]*+"
 _STRING: Final = rb'"([^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})[^"\\\x00-\x1f]*+)*+)"'
@@ -62,6 +63,7 @@ class Scanner:
         self.roots: list[str] = []
         self._body = body
         self._end = 0
+        self._name_characters = 0
 
     def read(self, name: str, start: int, end: int) -> None:
         """Take the JSON text between two places; `name` is what it is called."""
@@ -72,7 +74,12 @@ class Scanner:
 
     def _value(self, name: str, at: int, depth: int) -> int:
         """Return where the value ends, or any white space behind it."""
-        if depth > DEPTH_MAX or len(self.fields) > VALUES_MAX:
+        self._name_characters += len(name)
+        if (
+            depth > DEPTH_MAX
+            or len(self.fields) > VALUES_MAX
+            or self._name_characters > NAMES_CHARACTERS_MAX
+        ):
             raise Malformed("json_too_large")
         found = _SCALAR.match(self._body, at, self._end)
         if found is None:

@@ -26,6 +26,7 @@ PARTS_MAX: Final = 1000
 HEADERS_MAX: Final = 16
 HEADER_BYTES_MAX: Final = 4096  # of one part
 VALUES_MAX: Final = 100_000
+NAME_CHARACTERS_MAX: Final = 100
 
 ReadPart = Callable[[str, bytes], Document | None]
 """Reads the content of a part by its content type, or gives None for a type without a codec."""
@@ -236,6 +237,8 @@ def _disposition(value: str) -> tuple[str, bool]:
     if "name" not in parameters or parameters.keys() - {"name", "filename"}:
         raise Malformed("multipart_disposition")
     name = parameters["name"]
+    if len(name) > NAME_CHARACTERS_MAX:  # it is part of the name of every value in the part
+        raise Malformed("multipart_too_large")
     if name == "_charset_" or _ESCAPE.search(name):  # T-10: it would say how the others are read
         raise Malformed("multipart_name")
     if ":" in name:

@@ -84,9 +84,10 @@ class Document:
 
     def repeats(self, name: str) -> bool:
         """Whether `name`, or what it stands in, was given twice: two readers could differ."""
-        return any(
-            name == twice or name.startswith((f"{twice}.", f"{twice}[")) for twice in self.repeated
-        )
+        if not self.repeated:
+            return False
+        ends = (at for at, character in enumerate(name) if character in ".[")
+        return name in self.repeated or any(name[:at] in self.repeated for at in ends)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -212,9 +212,9 @@ def test_braintree_s_credit_is_a_refund_in_either_format(
 def test_checkout_s_payout_goes_to_a_card_instead_of_from_one() -> None:
     checkout = PRESETS["checkout_com"]
     for body, name in (
-        ({"destination": {"type": "card"}}, "payouts.create"),
-        ({"destination": {"number": "1"}}, "payouts.create"),
-        ({"destination": {"type": None}}, "payments.create"),
+        ({"source": {"type": "currency_account"}}, "payouts.create"),
+        ({"source": {"type": "entity"}, "destination": {"number": "1"}}, "payouts.create"),
+        ({"source": {"type": "id"}, "destination": {"id": "ignored"}}, "payments.create"),
         ({"source": {"type": "card"}}, "payments.create"),
     ):
         assert _named(_read(checkout, "/payments", json.dumps(body))) == name

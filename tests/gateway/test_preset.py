@@ -47,7 +47,7 @@ def test_stripe_s_calls_that_move_money_or_hold_a_card(path: str, name: str, kin
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/products", "/v1/customers/cus_1/balance", "/v1/refunds/re_1/cancel", "/v2/core"]
+    "path", ["/v1/products", "/v1/customers/cus_1/balance", "/v1/disputes/dp_1/close", "/v2/core"]
 )
 def test_other_calls_pass_through(path: str) -> None:
     assert _match("POST", path) is None

@@ -64,7 +64,7 @@ def test_an_unverified_preset_is_said_aloud() -> None:
         ('statuses = ["409"]', "statuses = []", "results 1: statuses"),
         ('statuses = ["409"]', 'statuses = ["4x9"]', "results 1: statuses"),
         ('reason = "upstream_in_flight"\n', "", "results 1: a reason for"),
-        ('result = "declined"', 'result = "declined"\nreason = "x"', "results 2: a reason for"),
+        ('result = "declined"', 'result = "declined"\nreason = "x"', "results 3: a reason for"),
         ('"upstream_in_flight"', '"Up!"', "results 1: a reason is"),
         ('path = "error.type"', 'path = "$.error["', "results 2: path: '$.error['"),
         ('is = ["card_error"]', 'is = ["card_error"], exists = true', "needs either"),

@@ -34,7 +34,7 @@ def _scrubbed(body: str | bytes, *sent: OpenedCard) -> Scrubbed:
 
 def test_a_reply_without_an_echo_is_not_touched() -> None:
     headers = (("Request-Id", "req_1"), ("X", "y"))
-    body = b'\xef\xbb\xbf{ "id":"pi_1", "cvc": "737", "amount":737 }\n'
+    body = b'\xef\xbb\xbf{ "id":"pi_1", "rank": "737", "amount":737 }\n'
     assert scrub(headers, body, (CARD, SECOND)) == Scrubbed(headers, body, 0, 0)
 
 
@@ -181,6 +181,32 @@ def test_any_bytes_are_scrubbed_or_withheld(before: bytes, after: bytes) -> None
     if isinstance(scrubbed, Scrubbed):
         assert NUMBER.encode() not in scrubbed.body
         assert scrubbed.echoes >= 1
+
+
+@pytest.mark.guards("T-40")
+@pytest.mark.parametrize(
+    ("body", "cleaned"),
+    [
+        (b'{"cvv": "737", "id": "x"}', b'{"cvv": "000", "id": "x"}'),
+        (b'{"a": [{"securityCode": 737}]}', b'{"a": [{"securityCode": 0}]}'),
+        (b"<a><card-code>737</card-code></a>", b"<a><card-code>000</card-code></a>"),
+        (b'{"amount": 737, "ref": "737"}', b'{"amount": 737, "ref": "737"}'),
+        (b"cvv=737, in no format", b"cvv=737, in no format"),
+    ],
+)
+def test_a_code_in_a_field_of_that_name_becomes_zeros(body: bytes, cleaned: bytes) -> None:
+    scrubbed = scrub((), body, (CARD,))
+    assert isinstance(scrubbed, Scrubbed)
+    assert scrubbed.body == cleaned
+    assert scrubbed.echoes == (body != cleaned)
+
+
+@pytest.mark.guards("T-40")
+def test_an_amount_of_the_code_s_digits_beside_an_echo_keeps_them() -> None:
+    body = json.dumps({"number": NUMBER, "amount": "737.00", "id": "pay-737-x"}).encode()
+    scrubbed = scrub((), body, (CARD,))
+    assert isinstance(scrubbed, Scrubbed)
+    assert json.loads(scrubbed.body) == {"number": TOKEN, "amount": "737.00", "id": "pay-737-x"}
 
 
 def test_nothing_of_a_reply_is_printed() -> None:

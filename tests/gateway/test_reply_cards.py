@@ -12,7 +12,7 @@ from gateway.exchange import Replied
 from gateway.order import OpenedCard
 from gateway.preset import Preset, ReplyCard
 from gateway.reply import Reflected, Scrubbed
-from gateway.reply_cards import Owner, ReplyCards
+from gateway.reply_cards import STORED_MAX, Owner, ReplyCards
 from tests import cards
 from vault.card import Card, Expiry
 from vault.card_vault import CardVault, NewToken
@@ -142,7 +142,9 @@ async def test_a_number_in_groups_is_stored_as_one() -> None:
         {"number": "INV-1001", "exp_month": 12, "exp_year": 2031},
         {"number": "4444", "exp_month": 12, "exp_year": 2031},
         {"number": None, "exp_month": 12, "exp_year": 2031},
-        {"card": {"number": cards.VISA, "exp_month": 12, "exp_year": 2031}},
+        {"other": {"number": cards.VISA, "exp_month": 12, "exp_year": 2031}},
+        {"cvc": "123"},
+        {"cvc": "check", "exp_month": 12, "exp_year": 2031},
         [cards.VISA],
     ],
 )
@@ -151,6 +153,22 @@ async def test_what_is_not_declared_or_is_no_card_keeps_its_bytes(document: obje
     body = json.dumps(document)
     assert await _body(vault, body) == body.encode()
     assert vault.stored == []
+
+
+@pytest.mark.guards("T-40")
+async def test_a_code_that_comes_alone_becomes_zeros() -> None:
+    card = {"exp_month": 12, "exp_year": 2031}
+    for code, zeros in (("123", "000"), ("1234", "0000"), (123, 0)):
+        document = json.dumps({"cvc": code, **card})
+        assert json.loads(await _body(FakeCardVault(), document)) == {"cvc": zeros, **card}
+
+
+@pytest.mark.guards("T-40")
+async def test_a_list_without_end_costs_no_more_than_some() -> None:
+    vault = FakeCardVault()
+    shown = json.loads(await _body(vault, json.dumps({"data": [_issued()] * (STORED_MAX + 2)})))
+    assert len(vault.stored) == STORED_MAX
+    assert shown["data"][-1]["number"] == "*" * 12 + shown["data"][-1]["number"][-4:]
 
 
 @pytest.mark.guards("T-40")

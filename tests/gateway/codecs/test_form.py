@@ -60,9 +60,10 @@ def test_the_number_of_fields_is_limited() -> None:
 
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="[]"), max_size=20)
 
 
-@given(st.lists(st.tuples(_TEXTS, _TEXTS), max_size=10))
+@given(st.lists(st.tuples(_NAMES, _TEXTS), max_size=10))
 def test_it_reads_what_the_standard_library_writes(pairs: list[tuple[str, str]]) -> None:
     body = urlencode(pairs).encode()
     assert [(field.name, field.text) for field in form.read(body).fields] == pairs
@@ -78,7 +79,7 @@ def test_any_bytes_are_read_or_refused_and_values_put_back_change_nothing(body: 
     assert splice(body, same) == body
 
 
-@given(st.lists(st.tuples(_TEXTS, _TEXTS), min_size=1, max_size=10), st.data())
+@given(st.lists(st.tuples(_NAMES, _TEXTS), min_size=1, max_size=10), st.data())
 def test_digits_put_in_place_of_a_value_are_read_there_and_nothing_else_changes(
     pairs: list[tuple[str, str]], data: st.DataObject
 ) -> None:
@@ -90,3 +91,18 @@ def test_digits_put_in_place_of_a_value_are_read_there_and_nothing_else_changes(
     expected = list(pairs)
     expected[chosen] = (pairs[chosen][0], "0123")
     assert parse_qsl(changed.decode(), keep_blank_values=True) == expected
+
+
+@pytest.mark.guards("T-11")
+@pytest.mark.parametrize(
+    "name", ["[card][number]", "card[number", "card]number[", "card[[number]]", "card[a]b[c]", "["]
+)
+def test_brackets_that_readers_take_differently_are_malformed(name: str) -> None:
+    """`card[number=` is `card[number]` to some."""
+    with pytest.raises(Malformed):
+        form.read(f"{name}=1".encode())
+
+
+@pytest.mark.parametrize("name", ["card[number]", "expand[]", "a[b][c][]", "a[b c]", "a.b"])
+def test_brackets_that_nest_are_read(name: str) -> None:
+    assert form.read(f"{name}=1".encode()).fields[0].name == name
