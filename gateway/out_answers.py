@@ -17,7 +17,7 @@ from gateway.call import REFUSALS, CallRefused
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.exchange import NotSent, Unknown
 from gateway.metrics import Metrics
-from gateway.problems import PROBLEMS, describe, retry_after
+from gateway.problems import PROBLEMS, Described, Fault, describe, retry_after
 from gateway.processor_errors import Problem, shaped
 from gateway.reply import Scrubbed
 from gateway.request_event import REQUEST_EVENT
@@ -26,6 +26,7 @@ from vault.errors import CustodyError, TokenUnknown
 
 SEMANTIC: Final = 422
 UNAVAILABLE: Final = 503
+_OF_THE_MOMENT: Final = frozenset({401, 403, 429})  # refused now: an earlier one need not have been
 
 
 def _send_problems() -> dict[str, tuple[int, str]]:
@@ -118,7 +119,7 @@ class OutAnswers:
             described.code,
             described.row.title,
             SEMANTIC if isinstance(error, TokenUnknown) else described.row.status,
-            state=error.state or _before_the_claim(arrival),
+            state=error.state or _before_the_claim(arrival, described),
             retry=described.retryable,
         )
         response = _shaped(arrival, problem)
@@ -138,8 +139,13 @@ class OutAnswers:
         return response
 
 
-def _before_the_claim(arrival: Arrival) -> State:
-    """Say what is known of a request nobody has looked up: with a key, it may be a repeat."""
+def _before_the_claim(arrival: Arrival, described: Described) -> State:
+    """Say what is known of a request nobody has looked up: with a key, it may be a repeat.
+
+    Unless it is refused for what it is: then an earlier one like it was refused too.
+    """
+    if described.row.fault is Fault.CLIENT and described.row.status not in _OF_THE_MOMENT:
+        return State.NOT_SENT
     idempotency = arrival.lane.preset.idempotency
     name = idempotency.header or OWN_IDEMPOTENCY_HEADER
     repeats = idempotency.field is not None or name in arrival.request.headers

@@ -66,12 +66,16 @@ def is_away(answer: Reply, *codes: str) -> bool:
 
 
 def is_not_sent(answer: Reply, *codes: str) -> bool:
-    """Whether an answer of `/out` says, in Stripe's shape, that nothing left for that reason."""
+    """Whether an answer of `/out` says, in Stripe's shape, that nothing left for that reason.
+
+    Of a request with an idempotency key it says no more than that: nobody could look whether it
+    repeats one that did leave.
+    """
     return (
         answer.status == 503
         and answer.error["type"] == "api_error"
         and answer.error["code"] in codes
-        and answer.state == "not_sent"
+        and answer.state in {"not_sent", "unknown"}
         and answer.headers["Stripe-Should-Retry"] == "true"
         and int(answer.headers["Retry-After"]) >= 1
     )
