@@ -234,6 +234,7 @@ TESTED_BY = {
     "gateway/codecs/xml.py": "test_xml_codec",
     "gateway/connect_entrance.py": "test_connect",
     "gateway/plain_paths.py": "test_selectors",
+    "gateway/reading.py": "test_reply_reading",
     "gateway/applications.py": "test_outbound_stripe",
     "gateway/arrival.py": "test_outbound_stripe",
     "gateway/config_file.py": "test_config",

@@ -270,7 +270,9 @@ async def test_commands_need_no_running_gateway(operated: Operated, shop: Shop) 
     for tenants, credentials, verified in (beside, without):
         assert [one["id"] for one in tenants] == [tenant]
         assert len(tenants[0]["keys"]) == 2
-        assert credentials == [{"tenant": tenant, "route": "stripe", "version": 1}]
+        assert credentials == [
+            {"tenant": tenant, "route": route, "version": 1} for route in sorted(ROUTES)
+        ]
         assert (verified[0]["good"], verified[0]["violations"], verified[0]["unmatched"]) == (
             *(True, [], []),
         )

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import ssl
 import subprocess
 import sys
@@ -473,5 +474,6 @@ def test_a_process_that_is_not_dumpable_can_load_them(certificates: Certificates
         text=True,
         check=False,
         cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},  # without coverage's: it could not write its file
     )
     assert (done.stdout, done.stderr) == ("loaded\n", "")

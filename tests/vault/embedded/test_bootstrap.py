@@ -339,9 +339,11 @@ async def test_without_the_wheels_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "_PACKAGE", "a_wheel_that_is_not_there")
+    layout = Layout(tmp_path)
+    layout.make_folders()  # where a long path's socket folder is remembered
 
     with pytest.raises(StartRefused, match=r"pip install 'panward\[embedded\]'"):
-        Postgres(Layout(tmp_path), Identity(), given_up=lambda _: None)
+        Postgres(layout, Identity(), given_up=lambda _: None)
 
 
 def test_an_old_server_that_does_not_go_is_named(
