@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from gateway.embedded import control_socket
+from gateway.embedded import ROUTES, control_socket
 from tests.crash.panward import panward
 from tests.crash.shop import Shop
 from tests.crash.witnesses import Log
