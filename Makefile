@@ -60,7 +60,9 @@ bench: .venv/.made
 # What only the distribution has (Debian, Ubuntu).
 system-packages:
 	apt-get update -qq
-	apt-get install --yes --quiet --no-install-recommends wrk util-linux
+	apt-get install --yes --quiet --no-install-recommends wrk util-linux strace
+	command -v go >/dev/null || apt-get install --yes --quiet --no-install-recommends \
+	  golang-go golang-golang-x-mod-dev
 
 # A new lock file, from pyproject.toml; needs uv.
 lock:

@@ -8,7 +8,7 @@ from typing import Final
 
 from bench.processes import ROOT
 from vault.embedded.bootstrap import EmbeddedParts
-from vault.embedded.layout import write_private
+from vault.private_files import write_private
 
 MITMDUMP: Final = ROOT / ".venv-sdks" / "mitmproxy" / "bin" / "mitmdump"
 ADDON: Final = Path(__file__).with_name("mitmproxy_addon.py")

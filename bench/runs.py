@@ -29,7 +29,7 @@ from bench.open_loop import WARM_UP_REQUESTS, Plan, Steady, TunnelPlan
 from bench.processes import Failed, busy_seconds, generator_seconds, python, run_to_end
 from bench.stand import CONNECT_NAME, Stand
 from gateway.custody import utc_now
-from vault.embedded.layout import write_private
+from vault.private_files import write_private
 
 WARM_UP_SECONDS: Final = 1.0
 PREPARING_CALLERS: Final = 64

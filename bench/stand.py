@@ -29,7 +29,7 @@ from gateway.embedded import LISTENERS, ROUTES, Credentials, configuration, embe
 from vault.authority import public_authority
 from vault.embedded.bootstrap import EmbeddedParts, StartOptions
 from vault.embedded.children import Child, Program
-from vault.embedded.layout import write_private
+from vault.private_files import write_private
 
 PEERS: Final = ("processor", "json", "proxy", "tunnel", "naive", "mitmproxy")
 PORTS: Final = {"gateway": ("public", "private", "ops", "connect")}  # of the others: as named

@@ -23,7 +23,7 @@ from gateway.demo.stage import Stage, set_up
 from gateway.demo.telling import Telling, ToMachines, ToPeople
 from gateway.embedded import LISTENERS
 from vault.embedded.bootstrap import StartOptions
-from vault.embedded.layout import write_private
+from vault.private_files import write_private
 
 OnceOption = Annotated[bool, typer.Option("--once", help="End after the story.")]
 FolderOption = Annotated[

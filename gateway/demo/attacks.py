@@ -21,8 +21,8 @@ from gateway.demo.orders import Pay
 from gateway.demo.scene import Check, StoryBroke
 from gateway.demo.stage import Stage
 from gateway.sandbox.control import Behave, EchoNumbers
-from vault.embedded.layout import write_private
 from vault.embedded.sealing import seal
+from vault.private_files import write_private
 
 OK: Final = 200
 UNAVAILABLE: Final = 503

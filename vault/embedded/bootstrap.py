@@ -19,17 +19,11 @@ from typing import Final, Self
 from vault import authority
 from vault.embedded import certificates, ports, postgres
 from vault.embedded.hold import Hold, has_authority, is_prepared
-from vault.embedded.layout import (
-    DATABASE_ROLES,
-    LOGINS,
-    OWNER,
-    RUNTIME,
-    Layout,
-    write_private,
-)
+from vault.embedded.layout import DATABASE_ROLES, LOGINS, OWNER, RUNTIME, Layout
 from vault.embedded.openbao import OpenBao, Request, from_answer, from_file
 from vault.embedded.postgres import Postgres
 from vault.errors import StartRefused
+from vault.private_files import write_private
 
 UNSEAL_KEY_BYTES: Final = 32
 _SECRET_BYTES: Final = 32

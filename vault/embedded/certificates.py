@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from vault.embedded.layout import Layout, write_private
+from vault.embedded.layout import Layout
+from vault.private_files import write_private
 
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 

@@ -11,8 +11,9 @@ import shutil
 from pathlib import Path
 from typing import Final, Self
 
-from vault.embedded.layout import Layout, write_private
+from vault.embedded.layout import Layout
 from vault.errors import StartRefused
+from vault.private_files import write_private
 
 _PREPARING: Final = b"preparing\n"
 _READY: Final = b"ready 2\n"  # the number is the form of the folder

@@ -1,11 +1,10 @@
-"""Where everything of an embedded deployment lies, and how a private file is written.
+"""Where everything of an embedded deployment lies.
 
 Paths and modes only: what the files hold is decided by the modules that own them.
 The folder and all folders in it are 0700, every secret is 0600 from its first byte on.
 The unseal key lies outside both data folders, so that a copy of those opens nothing.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ OWNER: Final = "panward_owner"
 RUNTIME: Final = "panward_runtime"
 DATABASE_ROLES: Final = (OWNER, RUNTIME)
 
-_PRIVATE_FILE: Final = 0o600
 _PRIVATE_FOLDER: Final = 0o700
 
 
@@ -107,25 +105,3 @@ class Layout:
             self.unseal_key.parent,
         ):
             folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Put `content` there, whole or not at all, readable by us alone, and on the disk for good."""
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.unlink(missing_ok=True)
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-    unfinished.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a new name in it last: it survives a power cut only after the folder is synced."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,8 +18,9 @@ from typing import Final
 import msgspec
 
 from vault.embedded.children import Child, Program
-from vault.embedded.layout import Layout, write_private
+from vault.embedded.layout import Layout
 from vault.errors import StartRefused
+from vault.private_files import write_private
 
 STANZA: Final = "panward"
 """The name of the one list of first requests."""

@@ -12,8 +12,9 @@ from typing import Final
 
 import msgspec
 
-from vault.embedded.layout import Layout, write_private
+from vault.embedded.layout import Layout
 from vault.errors import StartRefused
+from vault.private_files import write_private
 
 OPENBAO: Final = "openbao"
 OPENBAO_CLUSTER: Final = "openbao_cluster"

@@ -25,8 +25,9 @@ from typing import Final
 from urllib.parse import quote
 
 from vault.embedded.children import Child, Identity, Program, run_to_end
-from vault.embedded.layout import OWNER, RUNTIME, Layout, write_private
+from vault.embedded.layout import OWNER, RUNTIME, Layout
 from vault.errors import StartRefused
+from vault.private_files import write_private
 
 DATABASE: Final = "panward"
 

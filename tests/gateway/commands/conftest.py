@@ -14,7 +14,7 @@ from tests.databases import Database
 from tests.vault.rows import new_tenant, now
 from tests.vault.stores import Store, migrated, opened
 from vault.embedded.bootstrap import EmbeddedParts
-from vault.embedded.layout import write_private
+from vault.private_files import write_private
 from vault.tenant_table import Tenant, TenantTable
 
 Command = Callable[..., Awaitable[Ended]]

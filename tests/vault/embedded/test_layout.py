@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from vault.embedded.layout import Layout, write_private
+from vault.embedded.layout import Layout
+from vault.private_files import write_private
 
 
 def test_the_unseal_key_is_outside_both_data_folders() -> None:

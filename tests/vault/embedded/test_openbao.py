@@ -22,9 +22,10 @@ from vault.embedded.bootstrap import (
     first_requests,
     make_secrets,
 )
-from vault.embedded.layout import LOGINS, Layout, write_private
+from vault.embedded.layout import LOGINS, Layout
 from vault.embedded.openbao import OpenBao, Request, from_file
 from vault.errors import StartRefused
+from vault.private_files import write_private
 
 pytestmark = pytest.mark.embedded
 
