@@ -26,10 +26,13 @@ from gateway.config_file import (
     RouteConfig,
     VaultConfig,
 )
+from gateway.https_client import HttpsUrl
 from gateway.limits import BURST, CONCURRENCY, PER_SECOND
 from gateway.preset import Preset
 from gateway.preset_rules import problems_of
+from gateway.witness_client import witness_key
 from vault.errors import StartRefused
+from vault.ledger.note import NoteRefused
 from vault.transit import VaultAccess
 
 FILE_BYTES_MAX: Final = 1 << 20
@@ -56,6 +59,7 @@ class Route(Struct, frozen=True):
     tenant_concurrency: int = CONCURRENCY
     rate_per_second: float = PER_SECOND
     rate_burst: int = BURST
+    unknown_replay: Literal["never", "within_lifetime"] = "never"
 
     def __repr__(self) -> str:
         return f"Route({self.name})"  # it may hold the login of a proxy
@@ -136,8 +140,26 @@ def _checked(parsed: ConfigFile, path: Path) -> Config:
             raise StartRefused(f"listeners.of_route.{name}: there is no route of this name")
     if parsed.listeners.connect is not None:
         _check_connect_names(config.routes)
+    _check_ledger(parsed.ledger)
     _check_dsn(config.secret(parsed.database.runtime_dsn_file), "database.runtime_dsn_file")
     return config
+
+
+def _check_ledger(ledger: LedgerConfig) -> None:
+    names = [witness.name for witness in ledger.witnesses]
+    if len(set(names)) != len(names):
+        raise StartRefused("ledger.witnesses: two witnesses have the same name")
+    if ledger.quorum > len(names):
+        raise StartRefused("ledger.quorum: there are fewer witnesses than that")
+    for witness in ledger.witnesses:
+        try:
+            witness_key(witness.vkey)
+            HttpsUrl.parse(witness.url, AddressAllow.parse(witness.address_allow))
+        except (NoteRefused, HostRefused) as refusal:
+            problem = str(refusal)
+        else:
+            continue
+        raise StartRefused(f"ledger.witnesses.{witness.name}: {problem}")
 
 
 def _check_vault_address(address: str, setting: str) -> None:
@@ -249,6 +271,7 @@ def _route(route: RouteConfig, parsed: ConfigFile, folder: Path) -> Route:
         tenant_concurrency=route.tenant_concurrency,
         rate_per_second=route.rate_per_second,
         rate_burst=route.rate_burst,
+        unknown_replay=route.unknown_replay,
     )
 
 

@@ -63,13 +63,14 @@ class LoginConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class VaultConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where HashiCorp Vault (or OpenBao) is, and the logins: `credentials` only for a command."""
+    """Where HashiCorp Vault (or OpenBao) is, and the logins; the last two only for a command."""
 
     addresses: Annotated[tuple[str, ...], Meta(min_length=1)]
     ca_file: str
     tokenize: LoginConfig
     reveal: LoginConfig
     credentials: LoginConfig | None = None
+    break_glass: LoginConfig | None = None
     client_certificate_file: str | None = None
     client_key_file: str | None = None
 
@@ -79,12 +80,39 @@ class DatabaseConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     runtime_dsn_file: str
     owner_dsn_file: str | None = None
+    volume: str | None = None
+    """A folder on the disk of the database's files, where that is a disk of this machine."""
+
+
+class WitnessConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """One witness of checkpoints, elsewhere: where it is, and the key that it cosigns with."""
+
+    name: Name
+    vkey: Annotated[str, Meta(max_length=4096)]
+    url: str
+    ca_file: str | None = None
+    address_allow: tuple[str, ...] = ()
 
 
 class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """`origin` names the log for ever: a schema-less URL without trailing slash."""
 
     origin: Annotated[str, Meta(pattern="^[a-z0-9.-]+(/[A-Za-z0-9._-]+)*$", max_length=255)]
+    on_stale: Literal["alert", "seal"] = "alert"
+    """What follows when signatures or cosignatures stop: an alert, or disclosures stop too."""
+    stale_checkpoint_seconds: Annotated[int, Meta(ge=60)] = 60
+    stale_cosignature_seconds: Annotated[int, Meta(ge=60)] = 900
+    key_overlap_days: Annotated[int, Meta(ge=0, le=366)] = 7
+    """How long the key before the newest goes on signing beside it."""
+    export_folder: str | None = None
+    """Everything published, as files."""
+    checkpoint_folder: str | None = None
+    """A copy of each checkpoint, for storage that can be written once."""
+    witnesses: tuple[WitnessConfig, ...] = ()
+    quorum: Annotated[int, Meta(ge=0, le=64)] = 0
+    """How many witnesses must have cosigned lately; fewer, and it counts as stale."""
+    reserve_bytes: Annotated[int, Meta(ge=1 << 20)] = 256 << 20
+    """Space that must stay free for the spool and for the database."""
 
 
 class RouteConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,6 +135,9 @@ class RouteConfig(Struct, frozen=True, forbid_unknown_fields=True):
     tenant_concurrency: Annotated[int, Meta(ge=1, le=1024)] = CONCURRENCY
     rate_per_second: Annotated[float, Meta(ge=0.01, le=1_000_000)] = PER_SECOND
     rate_burst: Annotated[int, Meta(ge=1)] = BURST
+    unknown_replay: Literal["never", "within_lifetime"] = "never"
+    """Whether the gateway itself sends a call again, under the same idempotency key, whose outcome
+    is unknown: it may carry out a charge that the merchant has given up."""
 
 
 class EmbeddedConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -37,7 +37,7 @@ from gateway.lanes import Lane
 from gateway.leaf_certificates import LeafCertificates, check_memory_files
 from gateway.merchants import Caller, Merchants
 from gateway.metrics import Metrics
-from gateway.middleware import Net, new_request_id
+from gateway.middleware import Denied, Net, new_request_id, nobody
 from gateway.problems import Fault, describe
 from gateway.request_event import EventLog, Incident, RequestEvent, type_name
 from gateway.tunnel import Insides, Tunnel, TunnelCalls, TunnelGate, open_insides
@@ -82,7 +82,9 @@ class Tunnels:
         limits: Limits,
         log: EventLog,
         metrics: Metrics,
+        denied: Denied,
     ) -> None:
+        self._denied = denied
         self.limits = limits
         self._places = places
         self._leaves = leaves
@@ -126,8 +128,10 @@ class Tunnels:
             context = await self._leaves.context_for(tunnel.place.name)
             entrance.refuse_surplus()
         except Exception as error:  # noqa: BLE001 - the one net of what is no HTTP request yet
+            address = entrance.address
             entrance.refuse(self._refusal(error, event))
             self._end(event, begun)
+            self._denied(event, address)
             return
         event.status = 200
         self._end(event, begun)
@@ -275,6 +279,7 @@ async def start_connect(  # noqa: PLR0913 - the parts of one wiring
     log: EventLog,
     metrics: Metrics,
     chance: Callable[[], float],
+    denied: Denied = nobody,
 ) -> ConnectListener:
     """Serve tunnels to `places`, each of which is one route's.
 
@@ -283,7 +288,7 @@ async def start_connect(  # noqa: PLR0913 - the parts of one wiring
     check_memory_files()
     await _find_authority(leaves)
     gate = TunnelGate(hosts=frozenset(), proxied=("/",))
-    net = Net(NAME, gate, log=log, metrics=metrics, chance=chance)
+    net = Net(NAME, gate, log=log, metrics=metrics, chance=chance, denied=denied)
     metrics.declare_templates([METHOD])
     listening = listen(settings.address)
     try:
@@ -299,6 +304,7 @@ async def start_connect(  # noqa: PLR0913 - the parts of one wiring
         limits=settings.limits,
         log=log,
         metrics=metrics,
+        denied=denied,
     )
     welcome = functools.partial(Entrance, tunnels)
     door = Door(listening, welcome, settings.context, settings.limits, metrics)

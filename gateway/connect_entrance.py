@@ -38,6 +38,12 @@ class Entrance(asyncio.Protocol):
         """Answered, handed over or gone."""
         self._has_surplus = False
 
+    @property
+    def address(self) -> str | None:
+        """Whose connection it is."""
+        peer = None if self.transport is None else self.transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self._tunnels.entered(self)

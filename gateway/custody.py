@@ -31,6 +31,8 @@ from vault.ids import new_uuid7
 from vault.keys import RevealKeys, TokenizeKeys
 from vault.ledger.forms import base64url
 from vault.ledger.store import Ledger
+from vault.publisher import check_history
+from vault.signer_memory import SignerMemory
 from vault.transit import Transit
 
 VERSION: Final = "0.1.0"
@@ -50,6 +52,7 @@ class Custody:
     reveal: Transit
     pins: Pins
     ledger: Ledger
+    memory: SignerMemory
     boot: Boot
     tokenize_keys: TokenizeKeys
     reveal_keys: RevealKeys
@@ -71,6 +74,8 @@ async def open_custody(config: Config, stack: AsyncExitStack, metrics: Metrics) 
         database, tokenize, keys, env=config.env, origin=config.ledger.origin, at=utc_now()
     )
     await check_log(database)
+    memory = SignerMemory(config.state_folder, reveal, origin=config.ledger.origin)
+    await check_history(database, memory, reveal, origin=config.ledger.origin)
     boot = Boot(
         id=new_uuid7(utc_now()),
         replica=replica_name(config.state_folder),
@@ -102,7 +107,9 @@ async def open_custody(config: Config, stack: AsyncExitStack, metrics: Metrics) 
         reveal, config.env, digest_version=pins.digest_version, observer=metrics
     )
     stack.push_async_callback(reveal_keys.close)
-    return Custody(database, tokenize, reveal, pins, ledger, boot, tokenize_keys, reveal_keys)
+    return Custody(
+        database, tokenize, reveal, pins, ledger, memory, boot, tokenize_keys, reveal_keys
+    )
 
 
 async def _put_stop_on_record(ledger: Ledger) -> None:

@@ -136,6 +136,11 @@ class Lane:
         """Whether the caller's API key is panward's, and the processor's is put in its place."""
         return self._route.credential == "injected"
 
+    @property
+    def replays_unknown(self) -> bool:
+        """Whether the gateway itself repeats a call whose outcome is unknown."""
+        return self._route.unknown_replay == "within_lifetime"
+
     async def close(self) -> None:
         for pool in list(self._pools.values()):
             await pool.upstream.close()

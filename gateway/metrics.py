@@ -7,6 +7,7 @@ many, a card number. So this file bounds the series: below 5,000 a process.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final
@@ -134,6 +135,23 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
         "Transactions that appended to the ledger",
         (_label("result", "ok", "doubtful", "failed", learned_max=4),),
     ),
+    "ledger_publish_failures_total": (
+        "Checkpoints that were not published",
+        (_label("reason", learned_max=32),),
+    ),
+    "ledger_verify_failures_total": ("Proven inconsistencies of the ledger", ()),
+    "witness_answers_total": (
+        "What witnesses said of checkpoints",
+        (_label("witness", learned_max=32), _label("result", learned_max=16)),
+    ),
+    "reconciliations_total": (
+        "Attempts to find out what became of an unknown call",
+        (ROUTE, _label("result", learned_max=16)),
+    ),
+    "access_denied_total": (
+        "Refusals that are put on record",
+        (_label("cause", "key", "scope", "foreign_token", learned_max=8),),
+    ),
     "cvc_removed_total": ("CVCs gone", (_label("reason", "consumed", "expired", "lost"),)),
 }
 
@@ -178,10 +196,18 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
     "store_canary_success_timestamp_seconds": ("The last good write", ()),
     "ledger_size": ("Entries in the ledger", ()),
     "ledger_sealed": ("1 while no card is disclosed", ()),
+    "ledger_checkpoint_timestamp_seconds": ("When the ledger was last signed", ()),
+    "ledger_checkpoint_size": ("Entries that the last checkpoint covers", ()),
+    "ledger_witness_timestamp_seconds": ("When a witness last cosigned", ()),
+    "ledger_publisher": ("1 on the gateway that signs", ()),
     "ledger_spool_entries": ("Outcomes not yet in the ledger", ()),
     "cvc_stored": ("CVCs held", ()),
     "build_info": ("What runs here", (_label("version", VERSION),)),
 }
+
+
+PROVEN: Final = frozenset({"root_mismatch", "rollback", "fork", "signer", "corrupt"})
+"""Reasons not to publish that are no accident."""
 
 
 class Words:
@@ -346,6 +372,30 @@ class Metrics:
         self._count("ledger_appends_total", result)
         self._time("ledger_append_duration_seconds", seconds)
         self._time("ledger_batch_entries", entries)
+
+    def ledger_published(self, size: int, at: datetime) -> None:
+        self._set("ledger_checkpoint_size", size)
+        self._set("ledger_checkpoint_timestamp_seconds", at.timestamp())
+
+    def ledger_publish_failed(self, reason: str) -> None:
+        self._count("ledger_publish_failures_total", reason)
+        if reason in PROVEN:
+            self._count("ledger_verify_failures_total")
+
+    def ledger_witnessed(self, at: datetime) -> None:
+        self._set("ledger_witness_timestamp_seconds", at.timestamp())
+
+    def ledger_publisher(self, *, elected: bool) -> None:
+        self._set("ledger_publisher", elected)
+
+    def witness_answered(self, name: str, result: str) -> None:
+        self._count("witness_answers_total", name, result)
+
+    def reconciled(self, route: str, result: str) -> None:
+        self._count("reconciliations_total", route, result)
+
+    def access_denied(self, cause: str) -> None:
+        self._count("access_denied_total", cause)
 
     def ledger_size(self, entries: int) -> None:
         self._set("ledger_size", entries)

@@ -159,6 +159,14 @@ _PARSER_KINDS: Final = {
 }
 
 
+Denied = Callable[[RequestEvent, str | None], None]
+"""Is told each refusal, and the address that it went to."""
+
+
+def nobody(_event: RequestEvent, _address: str | None) -> None:
+    """Record no refusals."""
+
+
 class Net:
     """Where every error of a listener ends, and where its requests are told, once each."""
 
@@ -170,8 +178,10 @@ class Net:
         log: EventLog,
         metrics: Metrics,
         chance: Callable[[], float],
+        denied: Denied = nobody,
     ) -> None:
         """`chance` gives numbers in [0, 1), to spread the retries of many callers."""
+        self._denied = denied
         self.listener = listener
         self.metrics = metrics
         self.gate = gate
@@ -194,6 +204,8 @@ class Net:
                 if response.status >= _SERVER_ERRORS and PROCESSOR_STATUS in response.headers:
                     event.fault = Fault.PROCESSOR
             self._end(event, response.status, perf_counter() - begun)
+            if event.code is not None:
+                self._denied(event, request.remote)
             return response
 
         return answer_problems

@@ -3,6 +3,7 @@
 The gateway's metrics implement this; everything else may use `Silent`.
 """
 
+from datetime import datetime
 from typing import Protocol
 
 
@@ -20,6 +21,10 @@ class Observer(Protocol):
     def store_called(self, operation: str, seconds: float, result: str) -> None: ...
 
     def ledger_appended(self, entries: int, seconds: float, result: str) -> None: ...
+
+    def ledger_published(self, size: int, at: datetime) -> None: ...
+
+    def ledger_publish_failed(self, reason: str) -> None: ...
 
 
 class Silent:
@@ -41,4 +46,10 @@ class Silent:
         pass
 
     def ledger_appended(self, entries: int, seconds: float, result: str) -> None:
+        pass
+
+    def ledger_published(self, size: int, at: datetime) -> None:
+        pass
+
+    def ledger_publish_failed(self, reason: str) -> None:
         pass

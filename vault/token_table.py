@@ -4,7 +4,7 @@ Every change of a token row is a unit of the ledger, made under its head lock. A
 entry of its own: what becomes of it follows from the authorization that claimed it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Final, Self
@@ -337,8 +337,12 @@ class Wanted:
 class TokenTable:
     """Token rows as they are read; concurrent reads share a query."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, *, on_foreign: Callable[[str], None] = lambda _tenant: None
+    ) -> None:
+        """`on_foreign` is told a tenant that asked for another's token."""
         self._database = database
+        self._on_foreign = on_foreign
         self._reads: Batching[Wanted, TokenRow | None] = Batching(self._read_batch)
 
     async def close(self) -> None:
@@ -379,6 +383,10 @@ class TokenTable:
             found[Wanted(row.tenant, row.id)] = row
             if row.pan_like is not None:
                 found[Wanted(row.tenant, row.pan_like)] = row
+        ids = {one.token for one in found}
+        for one in wanted:
+            if one not in found and one.token in ids:
+                self._on_foreign(one.tenant)
         return [found.get(one) for one in wanted]
 
     async def of_customer(

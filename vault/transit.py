@@ -8,6 +8,7 @@ library below us gets out.
 """
 
 import asyncio
+import base64
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,12 +170,36 @@ class Transit:
 
     async def public_key(self, key: str) -> bytes:
         """Read the 32 bytes by which the latest version's Ed25519 signatures are checked."""
+        versions = await self.public_keys(key)
+        return versions[max(versions)]
+
+    async def public_keys(self, key: str) -> Mapping[int, bytes]:
+        """Read the 32 bytes of each version that can still sign; the latest is among them."""
         path = path_of(self._access.transit_mount, "keys", key)
         signing = data_of(await self.ask(Request("read_key", "GET", path)), _SigningKey)
-        version = signing.keys.get(str(signing.latest_version))
-        if version is None:
+        if str(signing.latest_version) not in signing.keys:
             raise KeysMisconfigured
-        return version.public_key
+        return {int(version): one.public_key for version, one in signing.keys.items()}
+
+    async def sign(self, key: str, version: int, message: bytes) -> bytes:
+        """Return the 64 bytes of a version's Ed25519 signature; the caller verifies them."""
+        path = path_of(self._access.transit_mount, "sign", key)
+        body = msgspec.json.encode({"input": message, "key_version": version, "prehashed": False})
+        answer = await self.ask(Request("sign", "POST", path, body))
+        text = data_of(answer, _Signature).signature
+        encoded = text.removeprefix(f"vault:v{version}:")
+        try:
+            return base64.b64decode(encoded, validate=True)
+        except ValueError:
+            pass
+        raise KeysMisconfigured
+
+    async def rotate_key(self, key: str) -> None:
+        """Make a new version of a key, once: a lost answer may have made it."""
+        path = path_of(self._access.transit_mount, "keys", key, "rotate")
+        answer = await self.ask(Request("rotate_key", "POST", path, b"{}", repeatable=False))
+        if answer.verdict is not Verdict.ANSWERED:
+            raise answer.failure
 
     # --- secrets ----------------------------------------------------------------------------
 
@@ -326,6 +351,12 @@ class _KvNames(Unprintable):
     """`data` of a list from the KV engine."""
 
     keys: list[str]
+
+
+class _Signature(Unprintable):
+    """`data` of a signature: `vault:v<version>:<base64>`."""
+
+    signature: str
 
 
 class _SigningKeyVersion(Unprintable):

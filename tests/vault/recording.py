@@ -4,6 +4,7 @@ import base64
 import logging
 import traceback
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import pytest
 from rich.console import Console
@@ -38,6 +39,12 @@ class Recorder:
 
     def ledger_appended(self, entries: int, seconds: float, result: str) -> None:
         raise AssertionError(result)
+
+    def ledger_published(self, size: int, at: datetime) -> None:
+        raise AssertionError(size)
+
+    def ledger_publish_failed(self, reason: str) -> None:
+        raise AssertionError(reason)
 
     def words(self) -> str:
         return repr(self)

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Final, get_args
 
+import msgspec
+from msgspec import UNSET
+
 from vault.ledger.entry import (
     AccessDenied,
     AuthorizationAttempted,
@@ -16,7 +19,10 @@ from vault.ledger.entry import (
     AuthorizationResolved,
     AuthorizationUnknown,
     Draft,
+    Entry,
     EntryRefused,
+    LogSealed,
+    LogUnsealed,
     TokenCreated,
     TokenUpdated,
     canonical,
@@ -42,6 +48,8 @@ DETAIL_FIELDS: Final[Mapping[type[Draft], frozenset[str]]] = {
     AuthorizationCompleted: _OF_A_REPLY,
     AuthorizationUnknown: _OF_A_REPLY,
     AuthorizationResolved: _OF_A_REPLY | {"evidence"},
+    LogSealed: frozenset({"statement"}),
+    LogUnsealed: frozenset({"statement"}),
     AccessDenied: frozenset({"source_address"}),
 }
 """The types whose leaves have a `detail`, and what may be in it."""
@@ -68,6 +76,19 @@ def commitment(salt: bytes, body: bytes) -> str:
     if len(salt) != SALT_BYTES:
         raise EntryRefused("a salt has 32 bytes")
     return base64url(sha256(b"\x02" + salt + body).digest())
+
+
+def read_detail(entry: Entry, salt: bytes, body: bytes) -> Mapping[str, DetailValue]:
+    """Return what an entry committed to. Raises EntryRefused if it is not this."""
+    if getattr(entry, "detail", UNSET) != commitment(salt, body):
+        raise EntryRefused("the details are not what the entry commits to")
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, DetailValue])
+    except (msgspec.MsgspecError, ValueError):  # its text quotes what it read
+        fields = None
+    if fields is None or detail_body(type(entry), fields) != body:
+        raise EntryRefused("the details are not in their form")
+    return fields
 
 
 def _is_of_its_kind(name: str, value: DetailValue) -> bool:

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Annotated, ClassVar, Final, Literal, get_args
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 from msgspec.structs import replace
 
 from vault.authorization import Finding, Kind, Result, State
@@ -33,6 +33,7 @@ from vault.ledger.forms import (
     Ordinal,
     Origin,
     Replica,
+    SealCause,
     Status,
     Tenant,
     Time,
@@ -48,6 +49,8 @@ from vault.ledger.forms import (
 
 ENTRY_BYTES_MAX: Final = 16 * 1024
 OPENS_MAX: Final = 32
+ERASED_MAX: Final = 1_000
+LEDGER_KEY: Final = "ledger"  # the transit key whose public half auditors pin
 
 
 class EntryRefused(ValueError):
@@ -289,6 +292,47 @@ class AuthorizationResolved(Outcome, frozen=True, kw_only=True, tag="authorizati
             raise EntryRefused("only an answer has another result than error")
 
 
+class KeyRotated(Entry, frozen=True, kw_only=True, tag="key.rotated"):
+    """A transit key has a new version; of the one that signs, auditors learn the public half."""
+
+    from_version: Ordinal = field(name="from")
+    key: Name
+    to_version: Ordinal = field(name="to")
+    vkey: VerifierKey | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.to_version <= self.from_version:
+            raise EntryRefused("a key is rotated to a later version")
+        if (self.key == LEDGER_KEY) != (self.vkey is not UNSET):
+            raise EntryRefused("exactly the signing key has a public half")
+
+
+class DetailErased(Entry, frozen=True, kw_only=True, tag="detail.erased"):
+    """Details of these entries and their salts are gone; the leaves stay, and say nothing."""
+
+    entries: Annotated[tuple[Count, ...], Meta(min_length=1, max_length=ERASED_MAX)]
+    reason: Literal["request", "retention"]
+    tenant: Tenant
+
+    def __post_init__(self) -> None:
+        if list(self.entries) != sorted(set(self.entries)):
+            raise EntryRefused("the erased entries are not in order")
+
+
+class LogSealed(Entry, frozen=True, kw_only=True, tag="ledger.sealed"):
+    """No card is disclosed from here on."""
+
+    cause: SealCause
+    detail: Hash | UnsetType = UNSET
+
+
+class LogUnsealed(Entry, frozen=True, kw_only=True, tag="ledger.unsealed"):
+    """What the seal was for is over, by itself or by an operator's word."""
+
+    cause: SealCause
+    detail: Hash | UnsetType = UNSET
+
+
 class AccessDenied(Entry, frozen=True, kw_only=True, tag="access.denied"):
     """Refusals of one cause within a minute."""
 
@@ -310,6 +354,10 @@ AnyEntry = (  # the registry: a new type is its class and a line here
     | AuthorizationNotSent
     | AuthorizationUnknown
     | AuthorizationResolved
+    | KeyRotated
+    | DetailErased
+    | LogSealed
+    | LogUnsealed
     | AccessDenied
 )
 

@@ -82,6 +82,7 @@ Method = Literal[
 DeniedCause = Literal[
     "key", "scope", "foreign_token", "context", "signature", "wrapping_token", "egress"
 ]
+SealCause = Literal["root_mismatch", "rollback", "fork", "signer", "corrupt", "spool", "stale"]
 
 
 @lru_cache(maxsize=8)  # all entries of a batch have the same time

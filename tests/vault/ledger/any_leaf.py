@@ -50,21 +50,54 @@ VALUES: dict[type[inspect.Type], Callable[[Any], st.SearchStrategy[object]]] = {
 
 def _consistent(fields: Json) -> Json:
     """Make agree what must."""
-    match fields:
-        case {"type": "authorization.attempted"}:
-            fields["intent"] = fields["id"]
-            repeated = fields.get("of", fields["id"]) != fields["id"]
-            fields["attempt"] = max(fields["attempt"], 2) if repeated else 1
-            if not repeated:
-                fields.pop("of", None)
-        case {"type": "authorization.resolved"} if fields["finding"] != "answered":
-            fields["result"] = "error"
-        case {"type": "log.opened"}:
-            fields["vkey"] = fields["origin"] + VKEY.removeprefix(ORIGIN)
-        case {"changed": changed}:
-            fields["changed"] = sorted(set(changed))
-        case {"id": _, "kind": kind}:
-            fields["id"] = {"anonymous": "none", "system": "writer"}.get(kind, "k_4f8z")
-        case _:
-            pass
+    agree = AGREE.get(fields.get("type", "actor" if {"id", "kind"} == fields.keys() else ""))
+    if agree is not None:
+        agree(fields)
     return fields
+
+
+def _attempts_count(fields: Json) -> None:
+    fields["intent"] = fields["id"]
+    repeated = fields.get("of", fields["id"]) != fields["id"]
+    fields["attempt"] = max(fields["attempt"], 2) if repeated else 1
+    if not repeated:
+        fields.pop("of", None)
+
+
+def _only_answers_have_results(fields: Json) -> None:
+    if fields["finding"] != "answered":
+        fields["result"] = "error"
+
+
+def _log_has_its_key(fields: Json) -> None:
+    fields["vkey"] = fields["origin"] + VKEY.removeprefix(ORIGIN)
+
+
+def _later_version(fields: Json) -> None:
+    fields["from"], fields["to"] = sorted({fields["from"], fields["to"]} | {1, 2})[-2:]
+    if "vkey" in fields:
+        fields["key"] = "ledger"
+    elif fields["key"] == "ledger":
+        fields["key"] = "pan"
+
+
+def _known_actor(fields: Json) -> None:
+    fields["id"] = {"anonymous": "none", "system": "writer"}.get(fields["kind"], "k_4f8z")
+
+
+def _in_order(name: str) -> Callable[[Json], None]:
+    def sort(fields: Json) -> None:
+        fields[name] = sorted(set(fields[name]))
+
+    return sort
+
+
+AGREE: dict[str, Callable[[Json], None]] = {
+    "actor": _known_actor,
+    "authorization.attempted": _attempts_count,
+    "authorization.resolved": _only_answers_have_results,
+    "detail.erased": _in_order("entries"),
+    "key.rotated": _later_version,
+    "log.opened": _log_has_its_key,
+    "token.updated": _in_order("changed"),
+}

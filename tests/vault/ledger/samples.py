@@ -15,10 +15,14 @@ from vault.ledger.entry import (
     AuthorizationNotSent,
     AuthorizationResolved,
     AuthorizationUnknown,
+    DetailErased,
     Draft,
     GatewayStarted,
     GatewayStopped,
+    KeyRotated,
     LogOpened,
+    LogSealed,
+    LogUnsealed,
     OldBoot,
     OldLog,
     Opening,
@@ -174,6 +178,29 @@ def full() -> list[Draft]:
             detail=new_hash(),
             origin_boot=new_uuid(),
         ),
+        KeyRotated(
+            actor=Actor(id="rotation", kind="system"),
+            id=new_uuid(),
+            key="ledger",
+            from_version=1,
+            to_version=2,
+            vkey=VKEY,
+        ),
+        DetailErased(
+            actor=actor, id=new_uuid(), tenant=tenant, entries=(0, 7, 1_000_000), reason="request"
+        ),
+        LogSealed(
+            actor=Actor(id="publisher", kind="system"),
+            id=new_uuid(),
+            cause="fork",
+            detail=new_hash(),
+        ),
+        LogUnsealed(
+            actor=Actor(id="op_4f8z", kind="operator"),
+            id=new_uuid(),
+            cause="rollback",
+            detail=new_hash(),
+        ),
         AccessDenied(
             actor=Actor(id="none", kind="anonymous"),
             id=new_uuid(),
@@ -210,6 +237,10 @@ FIELDS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
             "tenant intent method finding result",
             "status supersedes origin_boot detail",
         ),
+        ("key.rotated", "key from to", "vkey"),
+        ("detail.erased", "tenant entries reason", ""),
+        ("ledger.sealed", "cause", "detail"),
+        ("ledger.unsealed", "cause", "detail"),
         ("access.denied", "cause count", "tenant detail"),
     )
 }

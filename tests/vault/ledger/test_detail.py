@@ -7,14 +7,16 @@ import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
-from tests.vault.ledger.samples import FIELDS
+from tests.vault.ledger.samples import FIELDS, full
 from vault.ledger.detail import (
     DETAIL_BYTES_MAX,
     DETAIL_FIELDS,
     DetailValue,
     commitment,
     detail_body,
+    read_detail,
 )
 from vault.ledger.entry import (
     TYPES,
@@ -23,6 +25,7 @@ from vault.ledger.entry import (
     AuthorizationCompleted,
     AuthorizationResolved,
     Draft,
+    Entry,
     EntryRefused,
     TokenDeleted,
     TokenUpdated,
@@ -74,6 +77,8 @@ def test_exactly_the_types_with_details_commit_to_them() -> None:
             "authorization.resolved",
             "processor_reference authorization_code decline_code response_digest evidence",
         ),
+        ("ledger.sealed", "statement"),
+        ("ledger.unsealed", "statement"),
         ("access.denied", "source_address"),
     ],
 )
@@ -159,3 +164,61 @@ def test_details_are_rfc_8785(fields: dict[str, str | int]) -> None:
 def test_evidence_is_words() -> None:
     body = detail_body(AuthorizationResolved, {"evidence": "Zoë has seen it: “paid”"})
     assert body == '{"evidence":"Zoë has seen it: “paid”"}'.encode()
+
+
+# --- reading --------------------------------------------------------------------------------
+
+
+def committing(body: bytes, salt: bytes = SALT) -> Entry:
+    """An intent that commits to these bytes, whatever they are."""
+    draft = next(one for one in full() if isinstance(one, AuthorizationAttempted))
+    return structs.replace(draft, detail=commitment(salt, body))
+
+
+def test_what_was_committed_to_is_read() -> None:
+    body = detail_body(AuthorizationAttempted, {"amount": 1999, "currency": "EUR"})
+    assert read_detail(committing(body), SALT, body) == {"amount": 1999, "currency": "EUR"}
+
+
+@pytest.mark.guards("T-60")
+@pytest.mark.parametrize(
+    ("salt", "body"),
+    [
+        (SALT, b'{"amount":2000}'),
+        (bytes(32), b'{"amount":1999}'),
+        (bytes(31), b'{"amount":1999}'),
+    ],
+)
+def test_what_was_not_committed_to_is_not_read(salt: bytes, body: bytes) -> None:
+    with pytest.raises(EntryRefused):
+        read_detail(committing(b'{"amount":1999}'), salt, body)
+
+
+def test_a_type_that_commits_to_nothing_has_no_details() -> None:
+    deleted = next(one for one in full() if isinstance(one, TokenDeleted))
+    with pytest.raises(EntryRefused):
+        read_detail(deleted, SALT, b"{}")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"canary",
+        b"\xff",
+        b"[]",
+        b'{"amount":1999.5}',
+        b'{"amount":null}',
+        b'{"amount": 1999}',
+        b'{"currency":"EUR","amount":1999}',
+        b'{"amount":1,"amount":1999}',
+        b'{"currency":""}',
+        b'{"decline_code":"x"}',
+        b'{"currency":"\\u0045UR"}',
+        b"[" * 10_000,
+    ],
+)
+def test_details_in_another_form_are_not_read(body: bytes) -> None:
+    with pytest.raises(EntryRefused) as refused:
+        read_detail(committing(body), SALT, body)
+    assert "canary" not in str(refused.value)
+    assert refused.value.__cause__ is refused.value.__context__ is None

@@ -27,6 +27,7 @@ from vault.authorization import MAY_FOLLOW, Finding, Kind, Result, State
 from vault.ledger.detail import commitment
 from vault.ledger.entry import (
     ENTRY_BYTES_MAX,
+    ERASED_MAX,
     TYPES,
     AccessDenied,
     Actor,
@@ -34,10 +35,13 @@ from vault.ledger.entry import (
     AuthorizationAttempted,
     AuthorizationCompleted,
     AuthorizationResolved,
+    DetailErased,
     Draft,
     EntryRefused,
     EntryUnknown,
+    KeyRotated,
     LogOpened,
+    LogSealed,
     OfIntent,
     Opening,
     Stamp,
@@ -94,6 +98,8 @@ def least(draft: Draft) -> Draft:
     }
     if isinstance(draft, AuthorizationAttempted):
         changes["attempt"] = 1
+    if isinstance(draft, KeyRotated):
+        changes["key"] = "pan"
     return structs.replace(draft, **changes)
 
 
@@ -202,6 +208,18 @@ WRONG: list[tuple[type[Draft], str, object]] = [
     (AuthorizationAttempted, "opens", (Opening(key="pan", token=new_token(), version=0),)),
     (AuthorizationAttempted, "opens", (Opening(key="pan", token=new_token(), version=1),) * 33),
     (AuthorizationAttempted, "kind", "reveal"),
+    (KeyRotated, "to_version", 2**53),
+    (KeyRotated, "from_version", 0),
+    (KeyRotated, "vkey", VKEY[:-1]),
+    (KeyRotated, "vkey", None),
+    (DetailErased, "entries", ("1",)),
+    (DetailErased, "entries", (-1, 1)),
+    (DetailErased, "entries", (1, 2**53)),
+    (DetailErased, "entries", ()),
+    (DetailErased, "entries", tuple(range(ERASED_MAX + 1))),
+    (DetailErased, "reason", "expired"),
+    (LogSealed, "cause", "disk"),
+    (LogSealed, "detail", "the operator's word"),
     (AccessDenied, "count", 0),
     (AccessDenied, "tenant", None),
 ]
@@ -268,6 +286,36 @@ def test_exactly_later_attempts_name_the_first(changes: dict[str, object]) -> No
 def test_changed_fields_are_in_order(changed: tuple[str, ...]) -> None:
     with pytest.raises(EntryRefused):
         structs.replace(of_type(TokenUpdated), changed=changed)
+
+
+@pytest.mark.parametrize("entries", [(2, 1), (1, 1)])
+def test_erased_entries_are_in_order(entries: tuple[int, ...]) -> None:
+    with pytest.raises(EntryRefused):
+        structs.replace(of_type(DetailErased), entries=entries)
+
+
+def test_the_most_that_one_entry_says_is_erased_fits() -> None:
+    """At 10,000 entries a second, it takes 300 years to write one that does not."""
+    last = tuple(range(10**14 - ERASED_MAX, 10**14))
+    entry = decode(encode(structs.replace(of_type(DetailErased), entries=last), STAMP))
+    assert isinstance(entry, DetailErased)
+    assert entry.entries == last
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"from_version": 2},
+        {"from_version": 3},
+        {"vkey": UNSET},
+        {"key": "pan"},
+    ],
+)
+def test_a_rotation_is_to_a_later_version_and_shows_the_signing_key(
+    changes: dict[str, object],
+) -> None:
+    with pytest.raises(EntryRefused):
+        structs.replace(of_type(KeyRotated), **changes)
 
 
 @pytest.mark.parametrize("finding", set(Finding) - {Finding.ANSWERED})
