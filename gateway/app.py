@@ -18,6 +18,7 @@ from aiohttp import web
 
 from gateway.api.authorizations import AuthorizationHandlers
 from gateway.api.health import Health
+from gateway.api.ledger import LedgerHandlers, TileHandlers
 from gateway.api.tokens import Tokens
 from gateway.applications import (
     ops_application,
@@ -26,6 +27,7 @@ from gateway.applications import (
     route_application,
 )
 from gateway.arrival import Callers
+from gateway.auditors import Auditors
 from gateway.authorize import Authorize
 from gateway.breaker import Breaker
 from gateway.config import Config, Route
@@ -44,16 +46,24 @@ from gateway.metrics import Metrics
 from gateway.middleware import Gate, Net
 from gateway.out_answers import OutAnswers
 from gateway.outbound import Outbound
+from gateway.publishing import Publishing, open_publishing
+from gateway.reconcile import Reconcile
 from gateway.reply_cards import ReplyCards
 from gateway.request_event import EventLog, Incident
 from gateway.tokenize import Tokenize
 from gateway.upstream import Upstream, UpstreamRoute, context_of
+from vault.auditor_table import AuditorTable
 from vault.authority import Authority
 from vault.authorization_table import AuthorizationTable
 from vault.authorizations import Authorizations
 from vault.card_vault import CardOpener, CardVault
 from vault.claim_table import ClaimTable
 from vault.deployment import state_folder_of_one
+from vault.doubt_table import DoubtTable
+from vault.doubts import Doubts
+from vault.milestones import UNWATCHED, Milestones
+from vault.own_events import OwnEvents
+from vault.reconciler import RECONCILE_SECONDS, Reconciler
 from vault.spool import Spool
 from vault.sweeper import Sweeper
 from vault.tenant_table import TenantTable
@@ -83,7 +93,9 @@ class Running:
 
 
 @asynccontextmanager
-async def running(config: Config, log: EventLog, metrics: Metrics) -> AsyncIterator[Running]:
+async def running(
+    config: Config, log: EventLog, metrics: Metrics, milestones: Milestones = UNWATCHED
+) -> AsyncIterator[Running]:
     """Start the gateway of a configuration, and end it in order.
 
     Raises StartRefused with what to change; any KeysError or StoreUnavailable when what it needs
@@ -92,7 +104,9 @@ async def running(config: Config, log: EventLog, metrics: Metrics) -> AsyncItera
     async with AsyncExitStack() as stack:
         stack.enter_context(state_folder_of_one(config.state_folder))
         custody = await open_custody(config, stack, metrics)
-        stories = await _open_stories(config, custody, stack, log, metrics)
+        publishing = await open_publishing(config, custody, stack, log, metrics, milestones)
+        await publishing.seals.watch()  # what was sealed stays so until somebody lifts it
+        stories = await _open_stories(config, custody, publishing, stack, log, metrics)
         yield await _open_listeners(config, stories, stack, log, metrics)
 
 
@@ -104,6 +118,7 @@ class _Stories:
     """What requests are carried out by, before anybody can make one."""
 
     custody: Custody
+    publishing: Publishing
     tokens: TokenTable
     table: AuthorizationTable
     spool: Spool
@@ -115,12 +130,18 @@ class _Stories:
     outbound: Outbound
     in_flight: InFlight
     crls: Mapping[ssl.SSLContext, Path]
+    reconciler: Reconciler
 
 
 async def _open_stories(
-    config: Config, custody: Custody, stack: AsyncExitStack, log: EventLog, metrics: Metrics
+    config: Config,
+    custody: Custody,
+    publishing: Publishing,
+    stack: AsyncExitStack,
+    log: EventLog,
+    metrics: Metrics,
 ) -> _Stories:
-    tokens = TokenTable(custody.database)
+    tokens = TokenTable(custody.database, on_foreign=publishing.foreign_token)
     stack.push_async_callback(tokens.close)
     claims = ClaimTable(custody.database)
     stack.push_async_callback(claims.close)
@@ -145,18 +166,45 @@ async def _open_stories(
     crls: WeakKeyDictionary[ssl.SSLContext, Path] = WeakKeyDictionary()  # those in use
     lanes = {route.name: _lane(route, custody, stack, metrics, crls) for route in config.routes}
     reply_cards = ReplyCards(cards, now=utc_now)
+    doubt_table = DoubtTable(custody.database)
+    doubts = Doubts(
+        ledger=custody.ledger,
+        table=doubt_table,
+        keys=custody.reveal_keys,
+        boot=custody.boot.id,
+        now=utc_now,
+    )
+    authorize = Authorize(
+        authorizations=authorizations,
+        tokens=tokens,
+        opener=CardOpener(custody.reveal_keys),
+        reply_cards=reply_cards,
+        in_flight=in_flight,
+        metrics=metrics,
+        monotonic=time.monotonic,
+        doubts=doubts,
+        milestones=publishing.milestones,
+    )
+    reconciler = Reconciler(
+        table=doubt_table,
+        doubts=doubts,
+        inquirer=Reconcile(
+            lanes,
+            table=doubt_table,
+            doubts=doubts,
+            authorize=authorize,
+            reply_cards=reply_cards,
+            env=config.env,
+            now=utc_now,
+            monotonic=time.monotonic,
+        ),
+        observer=metrics,
+        now=utc_now,
+    )
     outbound = Outbound(
         lanes,
         callers=Callers(merchants, custody.reveal_keys, now=utc_now),
-        authorize=Authorize(
-            authorizations=authorizations,
-            tokens=tokens,
-            opener=CardOpener(custody.reveal_keys),
-            reply_cards=reply_cards,
-            in_flight=in_flight,
-            metrics=metrics,
-            monotonic=time.monotonic,
-        ),
+        authorize=authorize,
         reply_cards=reply_cards,
         answers=OutAnswers(metrics, _chance),
         metrics=metrics,
@@ -181,6 +229,7 @@ async def _open_stories(
     )
     return _Stories(
         custody,
+        publishing,
         tokens,
         table,
         spool,
@@ -192,6 +241,7 @@ async def _open_stories(
         outbound,
         in_flight,
         crls,
+        reconciler,
     )
 
 
@@ -278,7 +328,14 @@ async def _open_listeners(
             app,
             _context(config, listener),
             (listener.host, listener.port),
-            net=Net(name, gate, log=log, metrics=metrics, chance=_chance),
+            net=Net(
+                name,
+                gate,
+                log=log,
+                metrics=metrics,
+                chance=_chance,
+                denied=stories.publishing.denied,
+            ),
             limits=Limits(
                 keepalive_seconds=listener.keepalive_seconds,
                 shutdown_seconds=drain_seconds,
@@ -289,6 +346,7 @@ async def _open_listeners(
         opened["connect"] = await _connect(config, stories, drain_seconds, log, metrics)
     duties = [
         *stories.sweeper.duties(),
+        *stories.publishing.duties,
         (CRL_SECONDS, refreshed_crls(stories.crls)),
         (
             GAUGE_SECONDS,
@@ -300,6 +358,8 @@ async def _open_listeners(
     stack.push_async_callback(
         _drain, list(opened.values()), health, stories.in_flight, drain_seconds
     )
+    # Ends before what is under way does: nothing is begun any more that nobody waits for.
+    await stack.enter_async_context(repeating([(RECONCILE_SECONDS, stories.reconciler.turn)]))
     listeners = config.listeners
     return Running(
         f"https://{listeners.public.host}:{opened['public'].port}",
@@ -346,6 +406,7 @@ async def _connect(
         log=log,
         metrics=metrics,
         chance=_chance,
+        denied=stories.publishing.denied,
     )
 
 
@@ -365,16 +426,31 @@ def _audiences(
     authorizations = AuthorizationHandlers(
         stories.table, stories.authorizations, stories.merchants, env=config.env
     )
-    private = private_application(stories.handlers, authorizations, outbound)
+    ledger = LedgerHandlers(
+        stories.publishing.log, OwnEvents(stories.custody.database), stories.merchants
+    )
+    private = private_application(stories.handlers, authorizations, outbound, ledger)
     return [
         ("public", public_application(stories.handlers), listeners.public, ()),
         ("private", private, listeners.private, PROXIED),
-        ("ops", ops_application(health), listeners.ops, ()),
+        ("ops", ops_application(health, _tiles(config, stories)), listeners.ops, ()),
         *(
             (f"route_{name}", route_application(outbound, stories.lanes[name]), one, ALL_PROXIED)
             for name, one in listeners.of_route.items()
         ),
     ]
+
+
+def _tiles(config: Config, stories: _Stories) -> TileHandlers:
+    custody = stories.custody
+    auditors = Auditors(
+        AuditorTable(custody.database), env=config.env, now=utc_now, monotonic=time.monotonic
+    )
+
+    async def public_keys() -> Mapping[int, bytes]:
+        return await custody.reveal.public_keys("ledger")
+
+    return TileHandlers(stories.publishing.log, auditors, public_keys=public_keys)
 
 
 def _context(config: Config, listener: ListenerConfig) -> ssl.SSLContext:

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from gateway.api.authorizations import AuthorizationHandlers
 from gateway.api.health import Health
+from gateway.api.ledger import LedgerHandlers, TileHandlers
 from gateway.api.tokens import Tokens
 from gateway.lanes import Lane
 from gateway.outbound import Outbound
@@ -20,7 +21,10 @@ def public_application(tokens: Tokens) -> web.Application:
 
 
 def private_application(
-    tokens: Tokens, authorizations: AuthorizationHandlers, outbound: Outbound
+    tokens: Tokens,
+    authorizations: AuthorizationHandlers,
+    outbound: Outbound,
+    ledger: LedgerHandlers,
 ) -> web.Application:
     """What merchants' back ends use."""
     app = web.Application()
@@ -33,16 +37,25 @@ def private_application(
     router.add_delete("/v1/tokens/{token}", tokens.delete)
     router.add_get("/v1/authorizations", authorizations.list, allow_head=False)
     router.add_get("/v1/authorizations/{authorization}", authorizations.get, allow_head=False)
+    router.add_get("/v1/ledger/checkpoint", ledger.checkpoint, allow_head=False)
+    router.add_get("/v1/ledger/proof/{event}", ledger.proof, allow_head=False)
+    router.add_get("/v1/ledger/events", ledger.list, allow_head=False)
+    router.add_get("/v1/ledger/events/{event}", ledger.get, allow_head=False)
+    router.add_get("/v1/ledger/events/{event}/detail", ledger.detail, allow_head=False)
     router.add_route("*", "/out/{route}/{path:.*}", outbound.handle)
     return app
 
 
-def ops_application(health: Health) -> web.Application:
-    """What Prometheus and the load balancer use."""
+def ops_application(health: Health, tiles: TileHandlers) -> web.Application:
+    """What Prometheus, the load balancer and auditors use."""
     app = web.Application()
     app.router.add_get("/metrics", health.metrics, allow_head=False)
     app.router.add_get("/healthz", health.healthz, allow_head=False)
     app.router.add_get("/readyz", health.readyz, allow_head=False)
+    app.router.add_get("/ledger/checkpoint", tiles.checkpoint, allow_head=False)
+    app.router.add_get("/ledger/checkpoints/{size}", tiles.old_checkpoint, allow_head=False)
+    app.router.add_get("/ledger/tile/{rest:.+}", tiles.tile, allow_head=False)
+    app.router.add_get("/ledger/vkey", tiles.vkey, allow_head=False)
     return app
 
 

@@ -19,6 +19,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final, assert_never
 
 import msgspec
@@ -34,6 +35,7 @@ from gateway.errors import (
 )
 from gateway.exchange import Failure, NotSent, Outcome, Phase, Replied, Unknown
 from gateway.in_flight import InFlight
+from gateway.kept_requests import request_to_keep
 from gateway.lanes import Lane, Secret
 from gateway.metrics import Metrics
 from gateway.order import OpenedCard, Opens, Order, fill
@@ -44,21 +46,26 @@ from gateway.result import Settled, UnknownOutcome, read_result
 from gateway.stopwatch import Stopwatch
 from vault.authorization import (
     Claimed,
+    Finding,
     KeyReused,
     RepeatRules,
+    Result,
     State,
     StillOpen,
     Stored,
     Unsettled,
 )
+from vault.authorization_table import Attempt
 from vault.authorizations import Answer, Authorizations, Call, Ending, Intent
 from vault.card import Expiry
 from vault.card_vault import CardOpener
 from vault.claim_table import ClaimHold
+from vault.doubts import Doubts
 from vault.errors import CustodyError, CvcExpired, Overloaded, TokenUnknown
 from vault.ids import authorization_id
 from vault.intent_table import ClaimLost
 from vault.ledger.entry import Actor, Opening
+from vault.milestones import UNWATCHED, Milestone, Milestones
 from vault.pan import Cvc, Pan
 from vault.token_table import TokenRow, TokenTable
 
@@ -67,6 +74,7 @@ SEND_WITHIN_SECONDS: Final = 20.0
 may call it unknown and let the merchant repeat it."""
 
 
+OK: Final = 200
 CLIENT_ERRORS: Final = 400
 
 Headers = tuple[tuple[str, str], ...]
@@ -131,7 +139,10 @@ class Authorize:
         in_flight: InFlight,
         metrics: Metrics,
         monotonic: Callable[[], float],
+        doubts: Doubts | None = None,
+        milestones: Milestones = UNWATCHED,
     ) -> None:
+        """Without `doubts` no request is kept that could be sent again."""
         self._authorizations = authorizations
         self._tokens = tokens
         self._opener = opener
@@ -139,6 +150,8 @@ class Authorize:
         self._in_flight = in_flight
         self._metrics = metrics
         self._monotonic = monotonic
+        self._doubts = doubts
+        self._milestones = milestones
 
     async def handle(self, submission: Submission, watch: Stopwatch) -> Told:
         """Carry out one submission and tell what became of it.
@@ -158,6 +171,7 @@ class Authorize:
             claim, hold = await self._authorizations.claim(call, _rules(submission))  # 2
         match claim:
             case Claimed():
+                self._milestones.passed(Milestone.CLAIMED)
                 self._metrics.idempotency("replayed" if claim.unsettled else "first")
                 if not await self._has_room(hold):
                     return _not_begun(claim)
@@ -234,6 +248,7 @@ class Authorize:
                 with watch.running("intent"):
                     intent = await self._attempt(call, cards, claim, hold)  # 4
                 attempted = True
+                self._milestones.passed(Milestone.INTENDED)
             except (CustodyError, GatewayError) as error:
                 if claim.of is None or not claim.unsettled:
                     error.state = State.NOT_SENT  # the claim says so, not this failure
@@ -249,7 +264,11 @@ class Authorize:
                 end.ending,
                 end.answer if end.ending.state is State.COMPLETED else None,
             )
+        if recorded:
+            self._milestones.passed(Milestone.RECORDED)
+            await self._keep(submission, intent, end.ending)
         self._count(submission, cards, end)
+        self._milestones.passed(Milestone.TOLD)
         return Told(  # 9
             authorization=authorization_id(intent.first),
             state=_state(intent, end.ending),
@@ -259,6 +278,20 @@ class Authorize:
             retryable=end.retryable,
             pending=not recorded,
         )
+
+    async def _keep(self, submission: Submission, intent: Intent, ending: Ending) -> None:
+        """Keep a request that is in doubt, where the gateway may send it again by itself."""
+        if self._doubts is None or ending.state is not State.UNKNOWN:
+            return
+        rules = _rules(submission)
+        kept = request_to_keep(submission.lane, submission.call, submission.idempotency_key, rules)
+        if kept is None:
+            return
+        lifetime = timedelta(seconds=rules.replay_seconds or 0)
+        try:
+            await self._doubts.keep(submission.tenant, intent.first, kept, lifetime=lifetime)
+        except Exception:  # noqa: BLE001 - the merchant is owed an answer, and can repeat it itself
+            return
 
     async def _attempt(
         self, call: Call, cards: _Cards, claim: Claimed, hold: ClaimHold | None
@@ -297,6 +330,7 @@ class Authorize:
                 opened = await self._opener.open(cards.opens, intent=intent.id)  # 5
             by_token = _opened_cards(submission.order, cards, opened)
             body = fill(submission.order, by_token, submission.lane.login(secret))
+            self._milestones.passed(Milestone.OPENED)
         except CustodyError as error:
             return _not_sent("decrypt", error.code, retryable=error.retryable)
         except Exception:  # noqa: BLE001 - nothing has been sent, and that must be on record
@@ -304,11 +338,14 @@ class Authorize:
         if self._monotonic() - started > SEND_WITHIN_SECONDS:
             return _not_sent("prepare", "lease_over", retryable=True)
         try:
+            self._milestones.passed(Milestone.LEAVING)
             with watch.running("processor"):
                 outcome = await submission.lane.send(  # 6
                     submission.tenant, submission.call, secret, body
                 )
             submission.lane.heard(admission, outcome)
+            if isinstance(outcome, Replied):
+                self._milestones.passed(Milestone.ANSWERED)
             with watch.running("scrub"):
                 return await self._end(submission, outcome, tuple(by_token.values()))  # 7
         except Exception:  # noqa: BLE001 - it may have been sent
@@ -363,6 +400,9 @@ class Authorize:
     async def _stored(self, call: Call, intent: str) -> Told:
         """The answer of the first request; of one that was not kept, status and reference."""
         row = await self._authorizations.of_intent(call.tenant, intent)
+        ended = next((each for each in row.attempts if each.intent == intent), None)
+        if ended is not None and ended.finding == Finding.GIVEN_UP:
+            raise OutcomeUnknown
         try:
             answer = await self._authorizations.stored_answer(call.tenant, intent)
         except CustodyError as error:
@@ -371,18 +411,21 @@ class Authorize:
         status = next(
             (attempt.status for attempt in reversed(row.attempts) if attempt.status), None
         )
-        if any(each.intent == intent and each.reason == _REFLECTED for each in row.attempts):
+        problem = None if ended is None else _withheld_because(ended, answer)
+        if problem is not None:
             return Told(
                 authorization=authorization_id(row.first),
                 state=State(row.state),
                 processor_status=status,
                 answer=None,
-                problem=_REFLECTED,
+                problem=problem,
                 replayed=True,
             )
         if answer is None or answer.cut:
             body = msgspec.json.encode({"id": row.processor_reference})
-            answer = Answer(status or 200, (("content-type", "application/json"),), body)
+            answer = Answer(
+                _status_of(ended, status), (("content-type", "application/json"),), body
+            )
         return Told(
             authorization=authorization_id(row.first),
             state=State(row.state),
@@ -488,6 +531,24 @@ def _withheld(end: _End) -> _End:
     return replace(end, ending=ending, problem=_REFLECTED, retryable=False)
 
 
+def _withheld_because(ended: Attempt, answer: Answer | None) -> str | None:
+    """Return the code of the problem that a repeat hears in place of a document, if it does.
+
+    Of a refusal that was only found out later there is no document, and one made up here would
+    read as a success.
+    """
+    if ended.reason == _REFLECTED:
+        return _REFLECTED
+    refused = ended.state == State.RESOLVED and ended.result not in _WENT_WELL
+    return RESOLVED_DECLINED if answer is None and refused else None
+
+
+def _status_of(ended: Attempt | None, status: int | None) -> int:
+    """Return the status of an answer that was not kept; of a broken reply it says nothing."""
+    found_out = ended is not None and ended.state == State.RESOLVED
+    return OK if status is None or (found_out and status >= CLIENT_ERRORS) else status
+
+
 def _with_retry(lane: Lane, headers: Headers) -> Headers:
     """Say that a repeat is safe, where the processor itself has not said anything."""
     name = lane.preset.errors[-1].retry_header
@@ -501,6 +562,8 @@ def _not_sent(phase: str, code: str, *, retryable: bool) -> _End:
     return _End(ending, None, problem=code, retryable=retryable)
 
 
+_WENT_WELL: Final = frozenset({Result.APPROVED, Result.PENDING, Result.STORED})
+RESOLVED_DECLINED: Final = "resolved_declined"
 _REFLECTED: Final = UpstreamReflectedPan.code
 
 _LEDGER_PHASES: Final[Mapping[Phase, str]] = {

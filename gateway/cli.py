@@ -6,14 +6,21 @@ Commands that need a deployment take `--config F` or `--embedded DIR`.
 
 import typer
 
+from gateway.commands.auditors import auditors
+from gateway.commands.authorizations import authorizations
 from gateway.commands.ca import ca
 from gateway.commands.credentials import credentials
 from gateway.commands.demo import demo
 from gateway.commands.explain import explain_command
 from gateway.commands.ledger import ledger
+from gateway.commands.ledger_files import export, proof
+from gateway.commands.ledger_follow import follow
+from gateway.commands.ledger_rebuild import rebuild
+from gateway.commands.ledger_state import rotate_key, status, unseal
 from gateway.commands.options import EX_CONFIG, EX_FAILED, fail
 from gateway.commands.serving import check_config, up
 from gateway.commands.tenants import tenants
+from gateway.commands.witness import witness
 from gateway.custody import VERSION
 from vault.errors import CustodyError, StartRefused
 
@@ -28,10 +35,20 @@ app.command()(up)
 app.command()(demo)
 app.command("check-config")(check_config)
 app.command("explain")(explain_command)
+app.command("witness")(witness)
 app.add_typer(tenants, name="tenants")
 app.add_typer(credentials, name="credentials")
+ledger.command("status")(status)
+ledger.command("proof")(proof)
+ledger.command("export")(export)
+ledger.command("follow")(follow)
+ledger.command("rebuild")(rebuild)
+ledger.command("unseal")(unseal)
+ledger.command("rotate-key")(rotate_key)
 app.add_typer(ledger, name="ledger")
 app.add_typer(ca, name="ca")
+app.add_typer(auditors, name="auditors")
+app.add_typer(authorizations, name="authorizations")
 
 
 @app.command()

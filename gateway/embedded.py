@@ -1,8 +1,8 @@
 """`--embedded DIR`: from a folder to an ordinary configuration file, and its first tenant.
 
 The children are `vault/embedded`; here is what the gateway adds: `panward.toml`, a simulated
-processor to send cards to, a tenant with keys, and `credentials.json`. After that everything
-takes the ordinary `--config` path.
+processor to send cards to, a tenant with keys, an auditor's key, and `credentials.json`. After
+that everything takes the ordinary `--config` path.
 """
 
 import asyncio
@@ -24,19 +24,29 @@ from gateway.config import Config, load_config, vault_access
 from gateway.sandbox.accounts import credentials_of
 from gateway.sandbox.processors import transaction_key
 from vault.api_keys import NewApiKey, Scope, new_api_key, route_scope
+from vault.auditor_table import AuditorKeyRow, AuditorTable
 from vault.db import Database, migrate
 from vault.embedded.bootstrap import Embedded, EmbeddedParts, StartOptions
 from vault.embedded.children import Child, Program
-from vault.embedded.layout import RUNTIME, write_private
+from vault.embedded.layout import RUNTIME
 from vault.errors import StartRefused
 from vault.observer import Silent
+from vault.private_files import write_private
 from vault.tenant_table import ApiKeyRow, Tenant, TenantTable
 from vault.tokens import new_id
 from vault.transit import Transit, VaultAccess
 
+LOGIN_NAMES: Final = {
+    "tokenize": "tokenize",
+    "reveal": "reveal",
+    "credentials": "credentials",
+    "break_glass": "break-glass",
+}
+"""The logins as the configuration and as HashiCorp Vault names them."""
 LISTENERS: Final = ("public", "private", "ops", "connect", "sandbox")
 ORIGIN: Final = "panward.test/embedded"
 TENANT: Final = "demo-shop"
+AUDITOR: Final = "auditor"
 FIRST_ACCOUNT: Final = "acct_1"
 ROUTES: Final[Mapping[str, tuple[str, ...]]] = {
     "stripe": ("api.stripe.com", "files.stripe.com"),
@@ -47,6 +57,7 @@ ROUTES: Final[Mapping[str, tuple[str, ...]]] = {
     "authorize_net": ("apitest.authorize.net",),
 }
 """The simulated processors, and the names by which an SDK asks for them through the proxy."""
+RESERVE_BYTES: Final = 16 << 20  # a trial on a small disk is still a trial
 PUBLIC_LIMITS: Final = (
     "\nconnections_per_address_max = 64  # one browser needs few; raise behind a proxy"
 )
@@ -65,7 +76,7 @@ class EmbeddedDeployment:
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """`credentials.json`: all that a shop needs to try panward. Null: not in this release."""
+    """`credentials.json`: all that it takes to try panward. Null: not in this folder."""
 
     public_url: str
     private_url: str
@@ -203,9 +214,9 @@ keepalive_seconds = 10{PUBLIC_LIMITS if name == "public" else ""}"""
     logins = "\n".join(
         f"""
 [vault.{login}]
-role_id_file = {_quoted(parts.logins[login].role_id_file)}
-secret_id_file = {_quoted(parts.logins[login].secret_id_file)}"""
-        for login in ("tokenize", "reveal", "credentials")
+role_id_file = {_quoted(parts.logins[name].role_id_file)}
+secret_id_file = {_quoted(parts.logins[name].secret_id_file)}"""
+        for login, name in LOGIN_NAMES.items()
     )
     return f"""\
 # Written at each start of `panward up --embedded`. A changed copy is of use with `--config` only
@@ -225,9 +236,11 @@ client_key_file = {_quoted(parts.vault_client_key_file)}
 [database]
 runtime_dsn_file = "secrets/runtime.dsn"
 owner_dsn_file = "secrets/owner.dsn"
+volume = "."
 
 [ledger]
 origin = "{ORIGIN}"
+reserve_bytes = {RESERVE_BYTES}
 
 {_routes(parts)}
 [embedded]
@@ -257,6 +270,7 @@ host = "127.0.0.1:{parts.ports["sandbox"]}"  # the simulated processor
 address_allow = ["127.0.0.1/32"]
 ca_file = {_quoted(parts.tls_ca_file)}
 connect_names = {msgspec.json.encode(connect_names).decode()}
+unknown_replay = "{"within_lifetime" if name == "stripe" else "never"}"
 """
         for name, connect_names in ROUTES.items()
     )
@@ -273,7 +287,7 @@ def _quoted(path: Path) -> str:
 async def _provide_tenant(
     parts: EmbeddedParts, config: Config, sandbox: Sandbox, *, at: datetime
 ) -> None:
-    """Once: a tenant with a key of each kind, and its processor key in HashiCorp Vault.
+    """Once: a tenant with a key of each kind, its processor keys in HashiCorp Vault, an auditor.
 
     `credentials.json` is written last, so that an interrupted first start does it all again
     under another name.
@@ -281,16 +295,17 @@ async def _provide_tenant(
     path = parts.folder / "credentials.json"
     if path.exists():
         kept = msgspec.json.decode(path.read_bytes(), type=Credentials)
+        if kept.auditor_key is None:  # the folder was made by an earlier version
+            async with _prepared(parts) as database:
+                auditor = await new_auditor(AuditorTable(database), at=at)
+            kept = msgspec.structs.replace(kept, auditor_key=auditor.text)
         write_private(path, _document(_credentials(parts, kept)))
         return
-    await migrate(parts.owner_dsn, runtime_role=RUNTIME)
-    database = await Database.open(parts.runtime_dsn)
-    try:
+    async with _prepared(parts) as database:
         tenant, publishable, secret = await new_tenant(
             TenantTable(database), f"{TENANT}-{secrets.token_hex(3)}", at=at
         )
-    finally:
-        await database.close()
+        auditor = await new_auditor(AuditorTable(database), at=at)
     for route, secrets_ in processor_secrets(sandbox.api_key_file.read_text("ascii").strip()):
         await set_credential(config, tenant.id, route, secrets_)
     made = Credentials(
@@ -302,9 +317,20 @@ async def _provide_tenant(
         tenant=tenant.id,
         publishable_key=publishable.text,
         secret_key=secret.text,
-        auditor_key=None,
+        auditor_key=auditor.text,
     )
     write_private(path, _document(_credentials(parts, made)))
+
+
+@asynccontextmanager
+async def _prepared(parts: EmbeddedParts) -> AsyncIterator[Database]:
+    """The database, with this version's schema."""
+    await migrate(parts.owner_dsn, runtime_role=RUNTIME)
+    database = await Database.open(parts.runtime_dsn)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 def processor_secrets(api_key: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -340,6 +366,14 @@ async def new_tenant(
     row = ApiKeyRow(secret.id, tenant.id, "secret_key", secret.digest, scopes, at, None, None)
     await table.add_key(row)
     return tenant, publishable, secret
+
+
+async def new_auditor(table: AuditorTable, *, at: datetime) -> NewApiKey:
+    """Add a key for the whole log; under another name each time, for a start that was cut off."""
+    made = new_api_key("auditor_key", "test")
+    name = f"{AUDITOR}-{secrets.token_hex(3)}"
+    await table.add(AuditorKeyRow(made.id, name, made.digest, at, None, None))
+    return made
 
 
 async def set_credential(

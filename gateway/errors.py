@@ -131,6 +131,13 @@ class BadField(GatewayError):
         self.reason = reason
 
 
+class LedgerNotPublished(GatewayError):
+    """No checkpoint covers this event yet: ask again in a moment."""
+
+    code = "ledger_not_published"
+    retryable = True
+
+
 # --- repeats and rates --------------------------------------------------------------------
 
 
@@ -153,6 +160,13 @@ class OutcomeUnknown(GatewayError):
 
     code = "outcome_unknown"
     state: State | None = State.UNKNOWN
+
+
+class ResolvedDeclined(GatewayError):
+    """The first request with this key was not approved, as was found out later."""
+
+    code = "resolved_declined"
+    state: State | None = State.RESOLVED
 
 
 class RateLimited(GatewayError):

@@ -21,6 +21,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_server import Server
 
+from gateway.caching import KEEP
 from gateway.connections import Door, Limits, Seat, Seats, listen
 from gateway.errors import Malformed
 from gateway.middleware import CSP, CSP_NOTHING, FIXED_HEADERS, REQUEST_ID_HEADER, Net, parser_kind
@@ -86,6 +87,8 @@ class Request(web.Request):
         await super()._prepare_hook(response)
         headers = response.headers
         headers.update(FIXED_HEADERS)
+        if KEEP in response:  # what is published may be kept; a header cannot say so
+            headers[hdrs.CACHE_CONTROL] = response[KEEP]
         if CSP not in headers:  # the hosted fields page has a policy of its own
             headers[CSP] = CSP_NOTHING
         headers.popall(hdrs.SERVER, None)

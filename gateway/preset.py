@@ -8,7 +8,7 @@ in `gateway/preset_rules.py`. What never lives here: a processor's name.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from importlib.resources import files
 from typing import Final, Literal
 
@@ -16,6 +16,7 @@ import msgspec
 
 from gateway.codecs.splice import Format
 from gateway.plain_paths import folded
+from gateway.preset_patterns import any_header, host_pattern, segments, text_pattern
 from vault.authorization import Kind, State
 from vault.errors import StartRefused
 
@@ -23,16 +24,12 @@ FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
 
 PRESET_NAME: Final = re.compile("[a-z][a-z0-9_]{0,31}")
-HOST_PLACEHOLDER: Final = "{prefix}"
 
 # T-05: what a proxy and a processor could read differently has no operation and does not pass.
 # That is every escape, an empty segment, and the segments `.` and `..`.
 _PLAIN_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9_.-]+)+")
-_PLACEHOLDERS: Final = {"{version}": "[0-9]{1,4}"}  # any other is part of one segment
-_SEGMENT: Final = "[A-Za-z0-9_.-]+"
 _SUFFIX: Final = re.compile(r"\.(?:xml|json)$", re.IGNORECASE)
 METHODS: Final = ("POST", "PUT", "PATCH", "DELETE", "GET")
-_PREFIX: Final = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"  # one label's: no dot, so no other domain
 
 Selectors = tuple[str, ...]
 Scalar = str | int | bool
@@ -51,10 +48,10 @@ class Hosts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     test: tuple[str, ...] = ()
 
     def are_live(self, host: str) -> bool:
-        return any(_host(each).fullmatch(host) for each in self.live)
+        return any(host_pattern(each).fullmatch(host) for each in self.live)
 
     def are_test(self, host: str) -> bool:
-        return any(_host(each).fullmatch(host) for each in self.test)
+        return any(host_pattern(each).fullmatch(host) for each in self.test)
 
 
 class Credential(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -183,6 +180,31 @@ class ReplyCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     cvc: str | None = None  # becomes zeros: nobody stores a code that was not typed (PCI 3.3.1)
 
 
+class Inquiry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How to ask what became of calls whose answer was lost. Declared only where documented."""
+
+    operations: tuple[str, ...]
+    method: Literal["GET", "POST"]
+    path: str  # these three with {merchant_reference} and {processor_reference}
+    query: str = ""
+    body: str | None = None  # JSON
+    asks_for: str = "[ -~]+"  # what a reference must be made of: queries have a language of theirs
+    payments: str  # where the reply lists them
+    payments_max: int  # a list as long may not be all
+    total: str | None = None  # where it says how many there are
+    more: str | None = None  # where it says that there are others
+    where: tuple[Condition, ...] = ()  # what is none of these operations' does not count
+    reference: Selectors  # of one of the list, and so on: what must be as it was sent
+    amount: str
+    amount_unit: Literal["minor", "major"] = "minor"
+    currency: str
+    at: str  # RFC 3339, or Unix seconds
+    results: tuple[ResultRule, ...] = ()  # before the preset's own
+    status: int = 200  # with what the processor answers such a call
+    settled_after_seconds: int  # earlier, nothing but a final result counts
+    complete: bool = False  # whether what is not found then was never received
+
+
 class ErrorRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How errors of these codes, statuses or states are shown; with none of them, all others."""
 
@@ -231,6 +253,7 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     errors: tuple[ErrorShape, ...]
     references: References
     results: tuple[ResultRule, ...]
+    inquiries: tuple[Inquiry, ...] = ()
     reply_cards: tuple[ReplyCard, ...] = ()
     operations: tuple[Operation, ...]
 
@@ -290,6 +313,14 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             for each in self.selectors(operation, "text")
         )
 
+    def inquiry_about(self, operation: str) -> Inquiry | None:
+        """Return how to ask what became of a call of this operation, if that can be asked."""
+        return next((each for each in self.inquiries if operation in each.operations), None)
+
+    def operation(self, name: str) -> Operation | None:
+        """Return an operation by its name: a record may be older than the preset."""
+        return next((each for each in self.operations if each.name == name), None)
+
     def forwards(self, header: str) -> bool:
         """Whether a request's header goes on to the processor; credentials are not asked here."""
         return self._dropped.fullmatch(header.lower()) is None
@@ -313,11 +344,11 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @cached_property
     def _dropped(self) -> re.Pattern[str]:
-        return _any_header(self.headers.request_dropped)
+        return any_header(self.headers.request_dropped)
 
     @cached_property
     def _passed(self) -> re.Pattern[str]:
-        return _any_header(self.headers.reply_passed)
+        return any_header(self.headers.reply_passed)
 
 
 def parse(data: bytes) -> Preset:
@@ -343,14 +374,6 @@ def names() -> list[str]:
     return sorted(each.removesuffix(".toml") for each in found if each.endswith(".toml"))
 
 
-def segments(template: str) -> str:
-    """Spell a path template as a pattern: a placeholder never reaches beyond its segment."""
-    return "".join(
-        _PLACEHOLDERS.get(part, _SEGMENT) if part.startswith("{") else re.escape(part)
-        for part in re.split(r"(\{[a-z_]+\})", template)
-    )
-
-
 _Index = Mapping[tuple[str, int], Sequence[tuple[re.Pattern[str], Operation]]]
 """Operations by method and number of segments: with most, a path need not be compared."""
 
@@ -365,34 +388,3 @@ def _index(operations: Iterable[Operation], flags: re.RegexFlag) -> _Index:
             pattern = re.compile("|".join(patterns), flags)
             index.setdefault((operation.method, length), []).append((pattern, operation))
     return index
-
-
-# The number of patterns is that of the presets' lines: no request adds one.
-@lru_cache(maxsize=1024)
-def _host(pattern: str) -> re.Pattern[str]:
-    return re.compile(_PREFIX.join(re.escape(part) for part in pattern.split(HOST_PLACEHOLDER)))
-
-
-@lru_cache(maxsize=4096)
-def text_pattern(selector: str, *, form: bool, fold: bool = False) -> re.Pattern[str]:
-    """Spell a text field's selector as a pattern of names.
-
-    In a form `*` stands for any characters but brackets: `metadata[*]` is one level. Elsewhere it
-    is one name or index, and at the end all that stands below: `metadata.*`.
-    """
-    if fold:
-        selector = folded(selector)
-    if form:
-        return re.compile("[^][]*".join(map(re.escape, selector.split("*"))))
-    below = selector.endswith(".*")
-    steps = selector.removesuffix(".*").replace("[*]", "").split(".")
-    one = r'(?:[^].["[]+|\["[^"]*"\])'
-    path = r"\.".join(
-        (one if step == "*" else re.escape(step)) + r"(?:\[[0-9]+\])*" for step in steps
-    )
-    return re.compile(path + (r"(?:[.\[].*)" if below else ""), re.DOTALL)
-
-
-def _any_header(listed: Iterable[str]) -> re.Pattern[str]:
-    patterns = ("[^][]*".join(map(re.escape, each.split("*"))) for each in listed)
-    return re.compile("|".join(patterns) or "(?!)")  # of none, what nothing matches

@@ -16,16 +16,15 @@ from gateway.codecs.bodies import format_of
 from gateway.codecs.splice import Format
 from gateway.plain_paths import folded
 from gateway.preset import (
-    HOST_PLACEHOLDER,
     PRESET_NAME,
     Condition,
     ErrorShape,
+    Inquiry,
     Operation,
     Preset,
     ResultRule,
-    segments,
-    text_pattern,
 )
+from gateway.preset_patterns import HOST_PLACEHOLDER, segments, text_pattern
 from gateway.processor_errors import PLACEHOLDER, Problem, shaped
 from gateway.selectors import problem_of
 from vault.authorization import Kind, State
@@ -237,6 +236,60 @@ def _result(rule: ResultRule) -> Iterator[str]:
         yield from _condition(condition, of_reply=True)
 
 
+def _inquiries(preset: Preset) -> Iterator[str]:
+    named = (name for each in preset.inquiries for name in each.operations)
+    yield from _twice("inquiries: operations", named)
+    for number, inquiry in enumerate(preset.inquiries, start=1):
+        for finding in _inquiry(preset, inquiry):
+            yield f"inquiries {number}: {finding}"
+
+
+def _inquiry(preset: Preset, inquiry: Inquiry) -> Iterator[str]:
+    asked = f"{inquiry.path}{inquiry.query}{inquiry.body}"
+    unknown = [name for name in inquiry.operations if preset.operation(name) is None]
+    yield from (f"there is no operation {name}" for name in unknown)
+    for wrong, finding in (
+        ("_reference}" not in asked, "ask by {merchant_reference} or {processor_reference}"),
+        (
+            preset.candidates(inquiry.method, re.sub("[{}]", "", inquiry.path)),
+            "path: a call that asks must be none that is recorded",
+        ),
+        (
+            inquiry.settled_after_seconds < preset.timeout_seconds,
+            "settled_after_seconds: not while the call itself may still be under way",
+        ),
+        (
+            inquiry.complete and preset.idempotency.scope_headers,
+            "complete: it may have been of an account that idempotency.scope_headers name",
+        ),
+        (not _is_pattern(inquiry.asks_for), "asks_for: a regular expression"),
+        (inquiry.payments_max < 1, "payments_max: at least 1"),
+    ):
+        if wrong:
+            yield finding
+    for where, path in _paths_of(inquiry):
+        yield from _selector(where, path, of_reply=True)
+    for condition in inquiry.where:
+        yield from _condition(condition, of_reply=True)
+    for rule in inquiry.results:
+        yield from _result(rule)
+
+
+def _paths_of(inquiry: Inquiry) -> Iterator[tuple[str, str]]:
+    named = {each: getattr(inquiry, each) for each in ("payments", "total", "more")}
+    named |= {each: getattr(inquiry, each) for each in ("amount", "currency", "at")}
+    yield from ((where, path) for where, path in named.items() if path is not None)
+    yield from (("reference", path) for path in inquiry.reference)
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
+
+
 def _condition(condition: Condition, *, of_reply: bool = False) -> Iterator[str]:
     for path in condition.paths:
         yield from _selector("path", path, of_reply=of_reply)
@@ -306,5 +359,6 @@ _RULES: Final[tuple[Callable[[Preset], Iterator[str]], ...]] = (
     _operations,
     _preset_selectors,
     _results,
+    _inquiries,
     _errors,
 )

@@ -68,10 +68,12 @@ PROBLEMS: Final[Mapping[type[Exception], Row]] = {
     edge.UnsupportedMedia: Row(415, "The body's type or encoding is not accepted"),
     edge.ClientGone: Row(CLIENT_CLOSED, "The client closed the connection"),
     edge.BadField: Row(422, "A field is not valid"),
+    edge.LedgerNotPublished: Row(409, "No checkpoint covers this event yet"),
     # repeats and rates
     edge.IdempotencyKeyReused: Row(422, "The idempotency key was used for another request"),
     edge.IdempotencyKeyOpen: Row(409, "The first request with this idempotency key is running"),
     edge.OutcomeUnknown: Row(502, "What became of the first request is not known", _PROCESSOR),
+    edge.ResolvedDeclined: Row(402, "The first request was not approved", _PROCESSOR),
     edge.RateLimited: Row(429, "Too many requests"),
     # the way out
     edge.CredentialsMissing: Row(503, "The processor's credentials are not set", _OURS),
@@ -182,6 +184,8 @@ def retry_after(error: Exception, *, draw: float) -> int | None:
     """Whole seconds to wait: on 429, on 503, and on a 409 that will pass by itself."""
     if isinstance(error, edge.RateLimited):
         return max(1, error.retry_after_seconds)
+    if isinstance(error, edge.LedgerNotPublished):  # a checkpoint is signed every second
+        return 1
     if isinstance(error, edge.UpstreamUnavailable):  # all who wait for it should not come at once
         return max(1, error.retry_after_seconds) + int(draw * RETRY_AFTER_SECONDS[1])
     described = describe(error)

@@ -72,11 +72,12 @@ def _fits(rule: ResultRule, operation: Operation, status: int, reading: Reading)
         (not rule.kinds or operation.kind in rule.kinds)
         and (not rule.operations or operation.name in rule.operations)
         and any(said in {str(status), f"{status // 100}xx"} for said in rule.statuses)
-        and all(_holds(condition, reading) for condition in rule.where)
+        and all(holds(condition, reading) for condition in rule.where)
     )
 
 
-def _holds(condition: Condition, reading: Reading) -> bool:
+def holds(condition: Condition, reading: Reading) -> bool:
+    """Whether a reply has at a path what it must."""
     values = [value for path in condition.paths for value in reading.values(path)]
     if condition.exists is not None:
         return bool(values) is condition.exists

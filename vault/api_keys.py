@@ -1,8 +1,9 @@
 """API keys: what one looks like, how one is made, its aliases, and what it may be allowed.
 
-`pwpk_{test|live}_` or `pwsk_{test|live}_`, 16 characters that find the key, 52 that prove it (260
-random bits). A key is stored as its SHA-256 alone (PCI DSS 8.3.2): so much chance needs no slow
-hash. What never may live here: look-ups, tenants, and a message with a key in it.
+`pwpk_{test|live}_` or `pwsk_{test|live}_` for a tenant, `pwau_{test|live}_` for an auditor of the
+whole log; 16 characters that find the key, 52 that prove it (260 random bits). A key is stored as
+its SHA-256 alone (PCI DSS 8.3.2): so much chance needs no slow hash. What never may live here:
+look-ups, tenants, and a message with a key in it.
 """
 
 import base64
@@ -21,15 +22,23 @@ from vault.ids import BITS_A_CHARACTER, CROCKFORD_CLASS, crockford_number
 from vault.tokens import Env
 
 KeyKind = Literal["publishable_key", "secret_key"]
-"""Who may hold it, in the ledger's words: a page that anyone reads, or a back end."""
+"""Who may hold a tenant's key, in the ledger's words: a page that anyone reads, or a back end."""
+
+AnyKeyKind = Literal["publishable_key", "secret_key", "auditor_key"]
+"""An auditor's is no tenant's: what reads one kind reads none of the other."""
 
 ID_CHARACTERS: Final = 16
 SECRET_CHARACTERS: Final = 52
 RANDOM_BITS: Final = (ID_CHARACTERS + SECRET_CHARACTERS) * BITS_A_CHARACTER
 
-_STARTS: Final[dict[KeyKind, str]] = {"publishable_key": "pwpk", "secret_key": "pwsk"}
+_STARTS: Final[dict[AnyKeyKind, str]] = {
+    "publishable_key": "pwpk",
+    "secret_key": "pwsk",
+    "auditor_key": "pwau",
+}
+_KINDS: Final = {start: kind for kind, start in _STARTS.items()}
 _KEY: Final = re.compile(
-    f"pw([ps])k_(test|live)_({CROCKFORD_CLASS}{{{ID_CHARACTERS}}})"
+    f"({'|'.join(_KINDS)})_(test|live)_({CROCKFORD_CLASS}{{{ID_CHARACTERS}}})"
     f"{CROCKFORD_CLASS}{{{SECRET_CHARACTERS}}}"
 )
 _NO_DIGEST: Final = bytes(hashlib.sha256().digest_size)
@@ -52,7 +61,7 @@ class PresentedKey:
     """A well-formed key that a caller showed; whether it is good, only its digest says."""
 
     id: str
-    kind: KeyKind
+    kind: AnyKeyKind
     env: Env
     digest: bytes = field(repr=False)
 
@@ -62,25 +71,40 @@ class PresentedKey:
         return same and stored is not None
 
 
-def api_key_of(kind: KeyKind, env: Env, random_bits: int) -> NewApiKey:
+def api_key_of(kind: AnyKeyKind, env: Env, random_bits: int) -> NewApiKey:
     """Spell a key: for tests, which know the bits."""
     characters = crockford_number(random_bits, ID_CHARACTERS + SECRET_CHARACTERS)
     text = f"{_STARTS[kind]}_{env}_{characters}"
-    return NewApiKey(f"k_{characters[:ID_CHARACTERS]}", text, _digest(text))
+    return NewApiKey(_id(kind, characters[:ID_CHARACTERS]), text, _digest(text))
 
 
-def new_api_key(kind: KeyKind, env: Env) -> NewApiKey:
+def new_api_key(kind: AnyKeyKind, env: Env) -> NewApiKey:
     return api_key_of(kind, env, secrets.randbits(RANDOM_BITS))
 
 
 def parse_api_key(text: str) -> PresentedKey | None:
-    """Read a key, or give None for what cannot be one."""
+    """Read a tenant's key, or give None for what cannot be one."""
+    key = _parsed(text)
+    return None if key is None or key.kind == "auditor_key" else key
+
+
+def parse_auditor_key(text: str) -> PresentedKey | None:
+    """Read an auditor's key, or give None for what cannot be one."""
+    key = _parsed(text)
+    return key if key is not None and key.kind == "auditor_key" else None
+
+
+def _parsed(text: str) -> PresentedKey | None:
     found = _KEY.fullmatch(text)
     if found is None:
         return None
-    kind: KeyKind = "secret_key" if found[1] == "s" else "publishable_key"
+    kind = _KINDS[found[1]]
     env: Env = "live" if found[2] == "live" else "test"
-    return PresentedKey(f"k_{found[3]}", kind, env, _digest(text))
+    return PresentedKey(_id(kind, found[3]), kind, env, _digest(text))
+
+
+def _id(kind: AnyKeyKind, characters: str) -> str:
+    return f"{'au' if kind == 'auditor_key' else 'k'}_{characters}"
 
 
 def _digest(text: str) -> bytes:

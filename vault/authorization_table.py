@@ -24,6 +24,7 @@ class Attempt:
     reason: str | None
     opened_at: datetime
     ended_at: datetime | None
+    finding: str | None = None  # of a resolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,7 @@ def _attempt(row: Record) -> Attempt:
         reason=row["reason"],
         opened_at=row["opened_at"],
         ended_at=row["ended_at"],
+        finding=row["finding"],
     )
 
 

@@ -53,11 +53,11 @@ from vault.ledger.entry import (
 from vault.ledger.forms import Method, NotSentPhase, UnknownPhase, base64url
 from vault.ledger.store import Ledger
 from vault.ledger.unit import Line, committed
+from vault.resolutions import RECONCILER
 from vault.spool import Spool
 from vault.token_table import TokenRow
 
 ANSWER_BYTES_MAX: Final = 64 * 1024
-RECONCILER: Final = Actor(id="reconciler", kind="system")
 
 
 @dataclass(frozen=True, slots=True)

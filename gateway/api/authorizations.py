@@ -139,6 +139,7 @@ def _attempt(attempt: Attempt) -> Mapping[str, object]:
         "intent": attempt.intent,
         "state": attempt.state,
         "result": attempt.result,
+        "finding": attempt.finding,
         "processor_status": attempt.status,
         "reason": attempt.reason,
         "created_at": rfc3339(attempt.opened_at),

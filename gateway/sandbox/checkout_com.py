@@ -18,7 +18,7 @@ from gateway.sandbox.checkout_com_books import (
     CheckoutRefusal,
     new_id,
 )
-from gateway.sandbox.checkout_com_payments import Reply, answered
+from gateway.sandbox.checkout_com_payments import Reply, answered, listed
 from gateway.sandbox.json_body import JsonBody, written
 from gateway.sandbox.replays import KeyTrouble
 from gateway.sandbox.wire import SandboxCredential, WireAnswer, WireCall
@@ -112,6 +112,8 @@ class CheckoutCom:
         body = JsonBody.parse(call.body or b"{}")
         if body is None:
             raise CheckoutRefusal(UNPROCESSABLE, "request_body_malformed")
+        if (call.method, call.path) == ("GET", "/payments"):
+            return listed(self._books[account], call.query)
         return answered(self._books[account], call.method, call.path, body)
 
     def _refused(self, refusal: CheckoutRefusal) -> WireAnswer:

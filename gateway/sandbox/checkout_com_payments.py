@@ -4,9 +4,11 @@ A decline is 201 with `approved: false`. A payment that needs 3-D Secure is 202 
 the shopper has proven who they are by the time somebody asks for it.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import parse_qsl
 
 from gateway.sandbox.books import keep
 from gateway.sandbox.checkout_com_books import (
@@ -27,6 +29,9 @@ OK: Final = 200
 CREATED: Final = 201
 ACCEPTED: Final = 202
 AMOUNT_MAX: Final = 9_999_999_999
+LIST_MAX: Final = 100
+
+_NUMBER: Final = re.compile("[0-9]{1,6}")
 
 _SCHEMES: Final[Mapping[str, str]] = {
     "visa": "Visa",
@@ -65,6 +70,22 @@ def answered(books: CheckoutBooks, method: str, path: str, body: JsonBody) -> Re
     if method == "POST" and act is not None:
         return act(books, body, books.payment(id_))
     raise CheckoutRefusal(NOT_FOUND)
+
+
+def listed(books: CheckoutBooks, query: str) -> Reply:
+    """List the payments with a reference, newest first; without one there is no list."""
+    asked = dict(parse_qsl(query))
+    limit, skip = asked.get("limit", "10"), asked.get("skip", "0")
+    if not asked.get("reference"):
+        raise invalid("reference_required")
+    if not (_NUMBER.fullmatch(limit) and _NUMBER.fullmatch(skip)) or int(limit) > LIST_MAX:
+        raise invalid("paging_limit_invalid")
+    found = [one for one in books.payments.values() if one.reference == asked["reference"]]
+    found.reverse()
+    page = found[int(skip) : int(skip) + int(limit)]
+    said = [_shown(one, books, at_once=False) if one.verdict else _waiting(one) for one in page]
+    total = {"limit": int(limit), "skip": int(skip), "total_count": len(found)}
+    return Reply(OK, total | {"data": said})
 
 
 # --- payments -----------------------------------------------------------------------------
@@ -165,6 +186,15 @@ def _challenged(payment: Payment) -> dict[str, object]:
         "reference": payment.reference,
         "3ds": {"downgraded": False, "enrolled": "Y"},
         "_links": _links(payment.id) | redirect,
+    }
+
+
+def _waiting(payment: Payment) -> dict[str, object]:
+    """Show a payment that waits for its shopper as a list does."""
+    return _challenged(payment) | {
+        "amount": payment.amount,
+        "currency": payment.currency,
+        "requested_on": payment.requested_on,
     }
 
 

@@ -7,6 +7,7 @@ challenged; the amount decides about the rest.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -35,10 +36,18 @@ HAL: Final = "application/hal+json;charset=utf-8"
 REPEAT_WITHIN: Final = timedelta(minutes=15)
 SERVER_ERRORS: Final = 500
 ID_DIGITS: Final = 22
+SEARCH_MAX: Final = 2500
 
 _PREFIXES: Final = ("/pts/v2/", "/risk/v1/", "/tms/v1/", "/tss/v2/")
 _AUTHENTICATED: Final = "consumerAuthenticationInformation.authenticationTransactionId"
 _PAYMENT_CARD: Final = "paymentInformation.card"
+_SEARCH: Final = re.compile(r"clientReferenceInformation\.code:([A-Za-z0-9_-]{1,50})")
+_APPLICATIONS: Final = {"payments": "ics_auth", "captures": "ics_bill"}
+_REASONS: Final = {  # as the reply fields of a search have them: reasonCode, rCode
+    "DECLINED": ("203", "0"),
+    "AUTHORIZED_RISK_DECLINED": ("200", "0"),
+    "AUTHORIZED_PENDING_REVIEW": ("480", "1"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,7 @@ class _Payment:
     currency: str
     reference: str
     left: Decimal  # what of it may still be captured or refunded
+    submitted: str
     is_captured: bool = False
 
 
@@ -125,7 +135,16 @@ class CyberSource:
                 return 201, self._assess(service, self._document(account, call))
             case ("POST", ["tms", "v1", "instrumentidentifiers"]):
                 return 201, self._keep_card(self._document(account, call))
-            case ("GET", ["tss", "v2", "transactions", id_]):
+            case (_, ["tss", "v2", *_]):
+                return self._looked_up(account, call)
+            case _:
+                raise Refused(404, "NOT_FOUND", "There is no such resource.")
+
+    def _looked_up(self, account: str, call: WireCall) -> tuple[int, Reply]:
+        match (call.method, call.path.strip("/").split("/")[2:]):
+            case ("POST", ["searches"]):
+                return 201, self._search(account, self._document(account, call))
+            case ("GET", ["transactions", id_]):
                 return 200, _transaction(self._found(account, id_, None))
             case _:
                 raise Refused(404, "NOT_FOUND", "There is no such resource.")
@@ -254,13 +273,36 @@ class CyberSource:
     ) -> _Payment:
         amount, currency = money_in(document, currency_of=like.currency if like else None)
         reference = text(document, "clientReferenceInformation.code") or ""
-        return _Payment(self._id(), account, kind, "", amount, currency, reference, amount)
+        return _Payment(
+            self._id(), account, kind, "", amount, currency, reference, amount, self._at()
+        )
 
     def _found(self, account: str, id_: str, kind: str | None) -> _Payment:
         found = self._payments.get(id_)
         if found is None or found.account != account or kind not in (None, found.kind):
             raise Refused(404, "NOT_FOUND", "There is no such transaction.")
         return found
+
+    def _search(self, account: str, document: Reply) -> Reply:
+        """Find by the merchant's reference, which is all that is asked for here."""
+        query = _SEARCH.fullmatch(text(document, "query") or "")
+        limit = at(document, "limit")
+        if query is None or not isinstance(limit, int) or not 1 <= limit <= SEARCH_MAX:
+            raise Refused(400, "INVALID_DATA", "This is no query.", "query")
+        found = [
+            each
+            for each in reversed(self._payments.values())
+            if (each.account, each.reference) == (account, query[1])
+        ]
+        summaries = [_summary(each) for each in found[:limit]]
+        return {
+            "searchId": self._new_id(""),
+            "submitTimeUtc": self._at(),
+            "status": "COMPLETED",
+            "count": len(summaries),
+            "totalCount": len(found),
+            "_embedded": {"transactionSummaries": summaries},
+        }
 
     def _is_repeat(self, name: str, value: str | None) -> bool:
         """Whether this id was seen a moment ago; from now on it was."""
@@ -311,9 +353,27 @@ class CyberSource:
 
 
 def _transaction(payment: _Payment) -> Reply:
+    return _summary(payment) | {
+        "applicationInformation": {"status": payment.status},
+    }
+
+
+def _summary(payment: _Payment) -> Reply:
+    """Show it as a search does: how each of its services ended, and no status of its own."""
+    reason, code = _REASONS.get(payment.status, ("100", "1"))
+    names = [_APPLICATIONS.get(payment.kind, "ics_credit")]
+    if payment.kind == "payments" and payment.is_captured:
+        names.append("ics_bill")
+    services = [{"name": name, "reasonCode": reason, "rCode": code} for name in names]
     return {
         "id": payment.id,
-        "applicationInformation": {"status": payment.status},
+        "submitTimeUtc": payment.submitted,
+        "merchantId": payment.account,
+        "applicationInformation": {
+            "reasonCode": reason,
+            "rCode": code,
+            "applications": services,
+        },
         "clientReferenceInformation": {"code": payment.reference},
         "orderInformation": {
             "amountDetails": {

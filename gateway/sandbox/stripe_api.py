@@ -10,11 +10,12 @@ from typing import Final
 
 import msgspec
 
-from gateway.sandbox import payments, storing
+from gateway.sandbox import payments, searching, storing
 from gateway.sandbox.books import Books
 from gateway.sandbox.objects import StripeObject
 from gateway.sandbox.params import Params
 from gateway.sandbox.refusals import ErrorBody, Refusal, unknown_url
+from gateway.sandbox.searching import SearchResult
 from gateway.sandbox.wire import WireAnswer
 
 JSON: Final = "application/json"
@@ -70,11 +71,13 @@ def refused(refusal: Refusal) -> WireAnswer:
     return WireAnswer(refusal.status, body, JSON, executed=refusal.executed)
 
 
-def _carried_out(books: Books, call: Call) -> StripeObject:
+def _carried_out(books: Books, call: Call) -> StripeObject | SearchResult:
     path = _PATH.fullmatch(call.path)
     if path is None:
         raise unknown_url()
     collection, id_, verb = path.groups()
+    if (call.method, collection, id_, verb) == ("GET", "payment_intents", "search", None):
+        return searching.search_payment_intents(books, call.params)
     if id_ is None:
         create = _ON_COLLECTION.get((call.method, collection))
         if create is not None:
@@ -86,6 +89,6 @@ def _carried_out(books: Books, call: Call) -> StripeObject:
     raise unknown_url()
 
 
-def written(body: StripeObject | dict[str, ErrorBody]) -> bytes:
+def written(body: StripeObject | SearchResult | dict[str, ErrorBody]) -> bytes:
     """Indented, as the real API writes it: whoever reads it must not count on compact JSON."""
     return msgspec.json.format(msgspec.json.encode(body), indent=2)

@@ -50,6 +50,7 @@ ATTEMPT = {
     "intent",
     "state",
     "result",
+    "finding",
     "processor_status",
     "reason",
     "created_at",

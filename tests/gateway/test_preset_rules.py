@@ -6,6 +6,7 @@ from gateway import preset
 from gateway.preset_rules import problems_of, remarks_on
 
 FILE = (files("gateway.processors") / "stripe.toml").read_text()
+ASKS = 'operations = ["payment_intents.create"]'
 METHODS = 'name = "payment_methods.create"'
 METHODS_PATH = 'path = "/v1/payment_methods"'
 
@@ -70,6 +71,25 @@ def test_an_unverified_preset_is_said_aloud() -> None:
         ('is = ["card_error"]', 'is = ["card_error"], exists = true', "needs either"),
         (', is = ["card_error"]', "", "needs either"),
         ('"error.payment_intent.id"', '"a..b"', "references: 'a..b'"),
+        (ASKS, ASKS.replace("intents.create", "melt"), "inquiries 1: there is no operation"),
+        ("{merchant_reference}", "1", "inquiries 1: ask by {merchant_reference}"),
+        (
+            'method = "GET"\npath = "/v1/payment_intents/search"',
+            'method = "POST"\npath = "/v1/payment_intents/search"',
+            "inquiries 1: path: a call",
+        ),
+        ("_seconds = 3_600", "_seconds = 74", "inquiries 1: settled_after_seconds"),
+        ("_seconds = 3_600", "_seconds = 3_600\ncomplete = true", "inquiries 1: complete: "),
+        ('asks_for = "[A-Z', 'asks_for = "([A-Z', "inquiries 1: asks_for: a regular expression"),
+        ("payments_max = 100", "payments_max = 0", "inquiries 1: payments_max"),
+        ('more = "has_more"', 'more = "$[?"', "inquiries 1: more: '$[?'"),
+        ('["metadata.order_id"]', '["a..b"]', "inquiries 1: reference: 'a..b'"),
+        (
+            'at = "created"',
+            'at = "created"\nresults = [{ statuses = [], result = "error" }]',
+            "inqu",
+        ),
+        ('at = "created"', 'at = "created"\nwhere = [{ path = "x" }]', "inquiries 1: x needs"),
         ("  { status = 400, type", "  { statuses = [400], type", "errors.rules: the last"),
         ('status = 400, type = "idem', 'status = 302, type = "idem', "302 is no status"),
         ('body = \'{"error"', "body = '{error", "errors.body: not a document"),

@@ -158,6 +158,8 @@ def test_who_should_wait_is_told_how_long(kind: type[Exception]) -> None:
     waits = {retry_after(error, draw=draw) for draw in (0.0, 0.3, 0.6, 0.999999)}
     if kind is edge.RateLimited:
         assert waits == {7}
+    elif kind is edge.LedgerNotPublished:
+        assert waits == {1}
     elif row.status == 503 or (row.status == 409 and describe(error).retryable):
         least, most = (5, 30) if row.sealed else (1, 5)
         assert (min(w for w in waits if w), max(w for w in waits if w)) == (least, most)

@@ -196,6 +196,23 @@ async def test_retries_of_a_decline_are_canceled(shop: Shop) -> None:
 # --- cards that are not charged -----------------------------------------------------------
 
 
+async def test_payments_are_listed_by_reference_the_newest_first(shop: Shop) -> None:
+    made = [await shop.post("/payments", payment(reference="a b/c")) for _ in range(3)]
+    await shop.post("/payments", payment(reference="another"))
+    waiting = await shop.post("/payments", payment(reference="a b/c", **{"3ds": {"enabled": True}}))
+    assert waiting.status == 202
+    listed = await shop.get("/payments?limit=2&skip=1&reference=a%20b%2Fc")
+    assert (listed["limit"], listed["skip"], listed["total_count"]) == (2, 1, 4)
+    assert [each["id"] for each in listed["data"]] == [made[2]["id"], made[1]["id"]]
+    assert {"amount", "currency", "requested_on", "approved"} <= listed["data"][0].keys()
+    everything = await shop.get("/payments?limit=100&reference=a%20b%2Fc")
+    newest = everything["data"][0]
+    assert (newest["id"], newest["status"], newest["amount"]) == (waiting["id"], "Pending", 1099)
+    assert (await shop.get("/payments?reference=nobody"))["data"] == []
+    for wrong in ("limit=10", "reference=x&limit=101", "reference=x&skip=a"):
+        assert (await shop.get(f"/payments?{wrong}")).status == 422
+
+
 async def test_only_cards_become_tokens(shop: Shop) -> None:
     answer = await shop.post("/tokens", card(type="applepay"))
     assert answer.error == (422, "type_invalid")
@@ -329,7 +346,6 @@ async def test_accounts_do_not_see_each_other(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("verb", "path"),
     [
-        ("GET", "/payments"),
         ("GET", "/instruments/src_nobodys"),
         ("GET", "/tokens/tok_1"),
         ("DELETE", "/payments"),

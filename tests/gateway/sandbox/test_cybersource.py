@@ -401,3 +401,39 @@ def test_nothing_of_a_card_is_kept(shop: Shop) -> None:
     shop.paid()
     shop.post("/tms/v1/instrumentidentifiers", {"card": {"number": VISA_ALT}})
     assert VISA_ALT not in repr(vars(shop.sandbox))
+
+
+def test_transactions_are_found_by_the_merchant_s_reference() -> None:
+    shop = Shop()
+    made = shop.paid(amount="10.00")
+    shop.paid(amount="1051.00")
+    shop.paid(amount="1059.00", clientReferenceInformation={"code": "order-2"})
+    follow = f"{PAYMENTS}/{made}/captures"
+    assert shop.post(follow, payment(amount="4.00"))[0] == 201
+    status, found = shop.post("/tss/v2/searches", search("order-1"))
+    assert (status, found["totalCount"], found["count"]) == (201, 3, 3)
+    captured, declined, approved = found["_embedded"]["transactionSummaries"]
+    assert approved["id"] == made
+    assert approved["submitTimeUtc"] == shop.clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert approved["orderInformation"]["amountDetails"] == {
+        "totalAmount": "10.00",
+        "currency": "USD",
+    }
+    services = [
+        [one["name"] for one in each["applicationInformation"]["applications"]]
+        for each in (captured, declined, approved)
+    ]
+    assert services == [["ics_bill"], ["ics_auth"], ["ics_auth"]]
+    assert declined["applicationInformation"]["rCode"] == "0"
+    assert approved["applicationInformation"]["reasonCode"] == "100"
+    _, one = shop.post("/tss/v2/searches", search("order-1", limit=1))
+    assert (one["totalCount"], one["count"]) == (3, 1)
+    _, review = shop.post("/tss/v2/searches", search("order-2"))
+    (waiting,) = review["_embedded"]["transactionSummaries"]
+    assert waiting["applicationInformation"]["reasonCode"] == "480"
+    for wrong in (search("a OR b"), search("order-1", limit=0), {}):
+        assert shop.post("/tss/v2/searches", wrong)[0] == 400
+
+
+def search(reference: str, limit: int = 100) -> dict[str, object]:
+    return {"query": f"clientReferenceInformation.code:{reference}", "limit": limit}

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -229,3 +230,27 @@ def test_only_so_much_is_kept(books: Books, monkeypatch: pytest.MonkeyPatch) -> 
         post(books, "/v1/customers")
     assert len(books.customers) == 2
     assert ask(books, "GET", f"/v1/customers/{first['id']}").status == 404
+
+
+def test_payment_intents_are_found_by_their_metadata_but_not_at_once(books: Books) -> None:
+    named = CONFIRMED | brought() | {"metadata[order_id]": "order 1"}
+    made = [post(books, "/v1/payment_intents", named) for _ in range(3)]
+    post(books, "/v1/payment_intents", named | {"metadata[order_id]": "order 2"})
+    query = {"query": "metadata['order_id']:'order 1'"}
+    found = searched(books, query)
+    assert (found["object"], found["data"], found["has_more"]) == ("search_result", [], False)
+    assert isinstance(books.now, Clock)
+    books.now.advance(timedelta(seconds=3))
+    found = searched(books, query | {"limit": "2"})
+    assert [each["id"] for each in found["data"]] == [made[2]["id"], made[1]["id"]]
+    assert found["has_more"] is True
+    assert found["data"][0]["metadata"] == {"order_id": "order 1"}
+    for wrong in ({"query": "amount>1"}, query | {"limit": "101"}, {}):
+        assert ask(books, "GET", "/v1/payment_intents/search", wrong).status == 400
+
+
+def searched(books: Books, fields: dict[str, str]) -> dict[str, Any]:
+    answer = ask(books, "GET", "/v1/payment_intents/search", fields)
+    assert answer.status == 200, answer.body
+    found: dict[str, Any] = json.loads(answer.body)
+    return found
