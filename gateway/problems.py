@@ -73,7 +73,7 @@ PROBLEMS: Final[Mapping[type[Exception], Row]] = {
     edge.IdempotencyKeyReused: Row(422, "The idempotency key was used for another request"),
     edge.IdempotencyKeyOpen: Row(409, "The first request with this idempotency key is running"),
     edge.OutcomeUnknown: Row(502, "What became of the first request is not known", _PROCESSOR),
-    edge.ResolvedDeclined: Row(402, "The first request was not approved", _PROCESSOR),
+    edge.ResolvedDeclined: Row(402, "The first request was not approved"),
     edge.RateLimited: Row(429, "Too many requests"),
     # the way out
     edge.CredentialsMissing: Row(503, "The processor's credentials are not set", _OURS),
@@ -111,6 +111,7 @@ PROBLEMS: Final[Mapping[type[Exception], Row]] = {
     custody.StoreUnavailable: Row(503, "The store cannot be reached", _OURS),
     custody.StoreBusy: Row(503, "The store has no connection left", _OURS),
     custody.StoreFull: Row(503, "The store is full", _OURS),
+    custody.LogDamaged: Row(503, "What is published of the ledger cannot be read", _OURS),
     custody.LedgerUnavailable: Row(503, "The ledger could not record this", _OURS),
     custody.LedgerSealed: Row(503, "The ledger is sealed", _OURS, sealed=True),
 }

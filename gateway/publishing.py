@@ -32,12 +32,14 @@ from vault.milestones import Milestones
 from vault.proven_log import LogBroken
 from vault.published import PublishedLog
 from vault.publisher import PUBLISH_SECONDS, Publisher
+from vault.scrub import Scrub
 from vault.seals import Seals
 from vault.server_watch import ServerWatch
 from vault.witnessing import SHOW_SECONDS, Witnesses
 
 SERVER_LOOK_SECONDS: Final = 60.0
 DENIALS_SECONDS: Final = 10.0
+SCRUB_SECONDS: Final = 5.0
 
 DENIED: Final[Mapping[str, DeniedCause]] = {
     "not_authenticated": "key",
@@ -58,6 +60,7 @@ class Publishing:
     log: PublishedLog
     publisher: Publisher
     denials: Denials
+    milestones: Milestones
     duties: Sequence[Duty]
 
     def denied(self, event: RequestEvent, address: str | None) -> None:
@@ -104,6 +107,7 @@ async def open_publishing(
         published,
         publisher,
         denials,
+        milestones,
         (
             *publisher.duties(),
             (PUBLISH_SECONDS, _watched_seals(seals, publisher, metrics)),
@@ -111,6 +115,7 @@ async def open_publishing(
             (CHECK_SECONDS, _freshness(config, custody, seals, log, metrics).check),
             (SERVER_LOOK_SECONDS, ServerWatch(custody.ledger, custody.database.dsn).look),
             (DENIALS_SECONDS, denials.flush),
+            (SCRUB_SECONDS, _scrubbing(custody, seals, publisher)),
         ),
     )
 
@@ -127,6 +132,22 @@ def _watched_seals(
             return
 
     return watch
+
+
+def _scrubbing(
+    custody: Custody, seals: Seals, publisher: Publisher
+) -> Callable[[], Awaitable[None]]:
+    scrub = Scrub(custody.database, seals, now=utc_now)
+
+    async def turn() -> None:
+        """One gateway reads everything again, the one that signs."""
+        if publisher.is_elected:
+            try:
+                await scrub.turn()
+            except CustodyError:
+                return
+
+    return turn
 
 
 # --- witnesses ----------------------------------------------------------------------------

@@ -35,6 +35,9 @@ SETTINGS: Final = {
     "statement_timeout": "5s",
     "idle_in_transaction_session_timeout": "5s",
     "tcp_user_timeout": "5s",
+    "tcp_keepalives_idle": "2",  # a host that is gone holds no lock for two hours
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
     "timezone": "UTC",
 }
 

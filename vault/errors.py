@@ -148,6 +148,13 @@ class StoreFull(StoreUnavailable):
     code = "store_full"
 
 
+class LogDamaged(StoreUnavailable):
+    """What a checkpoint covers is not there: the tables of the ledger were changed."""
+
+    code = "ledger_damaged"
+    retryable = False
+
+
 class LedgerUnavailable(CustodyError):
     """The ledger could not make the entry durable in time."""
 

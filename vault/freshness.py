@@ -6,7 +6,7 @@ the lateness: what is late is not wrong.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from vault.db import Connection, Database
@@ -14,6 +14,7 @@ from vault.errors import CustodyError
 from vault.seals import Seals
 
 CHECK_SECONDS: Final = 5.0
+_EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class FreshnessObserver(Protocol):
@@ -77,15 +78,17 @@ class Freshness:
                 self._changed(late)
             if self._limits.seals and late:
                 await self._seals.seal("stale")
-            elif not late:
-                await self._seals.unseal("stale")
+            elif not late and not is_late(ages, self._limits, since=_EVER, now=self._now()):
+                await self._seals.unseal("stale")  # not by the grace of a gateway that just came
         except CustodyError:
             return
 
     async def _ages(self, connection: Connection) -> Ages:
         row = await connection.fetchrow("SELECT size, at FROM publication WHERE one = 1")
         cosigned = await connection.fetch(
-            "SELECT max(at) AS at FROM cosignature WHERE witness = ANY($1) GROUP BY witness",
+            # One look at the end of the index for each: there are as many rows as checkpoints.
+            "SELECT last.at FROM unnest($1::text[]) AS w (name), LATERAL (SELECT at FROM"
+            " cosignature c WHERE c.witness = w.name ORDER BY at DESC LIMIT 1) AS last",
             sorted(self._limits.witnesses),
         )
         return Ages(

@@ -11,7 +11,8 @@ from typing import Final
 from uuid import UUID
 
 from vault.db import Connection, Database, Record
-from vault.ledger.note import Note, parse_note
+from vault.errors import LogDamaged
+from vault.ledger.note import Note, NoteRefused, parse_note
 from vault.ledger.tiles import (
     TILE_WIDTH,
     Span,
@@ -54,9 +55,10 @@ class PublishedLog:
 
         async def work(connection: Connection) -> tuple[str, Sequence[str]] | None:
             row = await connection.fetchrow(
-                "SELECT size, note FROM checkpoint WHERE $1::bigint IS NULL OR size = $1"
-                " ORDER BY size DESC LIMIT 1",
-                size,
+                "SELECT size, note FROM checkpoint ORDER BY size DESC LIMIT 1"
+                if size is None  # with OR, a prepared plan reads all that are larger
+                else "SELECT size, note FROM checkpoint WHERE size = $1",
+                *(() if size is None else (size,)),
             )
             if row is None:
                 return None
@@ -69,7 +71,11 @@ class PublishedLog:
         if found is None:
             return None
         note, lines = found
-        return parse_note((note + "".join(lines)).encode())
+        try:
+            return parse_note((note + "".join(lines)).encode())
+        except NoteRefused:
+            pass
+        raise LogDamaged
 
     async def tile(self, name: TileName) -> bytes | None:
         """Return a tile or an entry bundle; None where no checkpoint has one of this width."""
@@ -88,7 +94,8 @@ class PublishedLog:
             return [row[0] for row in rows]
 
         found = await self._database.read(work)
-        assert len(found) == name.width, "a checkpoint covers what is not there"
+        if len(found) != name.width:
+            raise LogDamaged
         return bundle(found) if name.level is None else b"".join(found)
 
     async def bundles(self, first: int, last: int) -> AsyncIterator[Sequence[tuple[bytes, bytes]]]:
@@ -204,6 +211,8 @@ async def _roots(connection: Connection, spans: Sequence[Span]) -> dict[Span, by
     )
     for row in rows:
         found[order[row["place"]]].append(row["hash"])
+    if any(len(found[span]) != 1 << span.level % BITS_A_LEVEL for span in order):
+        raise LogDamaged
     return {span: _hashed_up(hashes) for span, hashes in found.items()}
 
 

@@ -29,7 +29,7 @@ from vault.errors import CustodyError, KeysError, StartRefused
 from vault.ledger.checkpoint import Checkpoint, parse_checkpoint
 from vault.ledger.entry import EntryRefused, KeyRotated, LogOpened, decode
 from vault.ledger.forms import SealCause
-from vault.ledger.note import Note, VerifierKey, signed, verified
+from vault.ledger.note import Note, NoteRefused, VerifierKey, parse_note, signed, verified
 from vault.ledger.tiles import TILE_WIDTH, tile_root
 from vault.ledger.tree import CompactRange, leaf_hash
 from vault.milestones import UNWATCHED, Milestone, Milestones
@@ -157,7 +157,9 @@ class Publisher:
 
     async def publish(self) -> None:
         """Sign and publish the head, if it is ours to do and due. Raises nothing."""
-        if self._not_before is not None and self._now() < self._not_before:
+        if self._not_before is not None and (
+            timedelta(0) < self._not_before - self._now() <= REFUSED_AGAIN  # else a clock was set
+        ):
             return
         self._not_before = None
         try:
@@ -199,8 +201,13 @@ class Publisher:
     async def _elected(self) -> bool:
         """Try for the lock. It ends with the connection, so with a process that is killed."""
         connection = await self._database.connect_apart()
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", PUBLISHER_LOCK):
-            connection.terminate()
+        is_ours = False
+        try:
+            is_ours = await connection.fetchval("SELECT pg_try_advisory_lock($1)", PUBLISHER_LOCK)
+        finally:
+            if not is_ours:  # nor if nobody heard that it is: the lock would stay with it
+                connection.terminate()
+        if not is_ours:
             return False
         self._connection = connection
         self._keys_checked = None
@@ -232,16 +239,16 @@ class Publisher:
         if not old.keys:  # the first entry, which names the key, is still to come
             self._remembered = None
             return
-        await self._check_keys(old.keys, now)
         head = await connection.fetchrow("SELECT size, root FROM head WHERE one = 1")
         self._milestones.passed(Milestone.HEAD_READ)
         if head is None:
             raise HistoryBroken("root_mismatch", "the ledger has no head")
         signed_at = self._latest[1]
-        repeat = signed_at is None or now - signed_at >= REPEAT
-        if (head["size"], head["root"]) == (old.size, old.root) and not repeat:
-            return
+        repeat = signed_at is None or abs(now - signed_at) >= REPEAT
         extended = await extend(connection, old, head["size"], head["root"])
+        await self._check_keys(extended.keys, now)  # what was announced since counts too
+        if head["size"] == old.size and not repeat:
+            return
         self._milestones.passed(Milestone.EXTENDED)
         remembered = _remembered(self._origin, extended)
         await self._save(remembered)
@@ -290,39 +297,27 @@ class Publisher:
         now: datetime,
     ) -> None:
         """Store the note and what tiles above level 0 are read from, in one transaction."""
-        async with connection.transaction():
-            await _grow_nodes(connection, remembered.size)
-            root = await connection.fetchval(
-                "INSERT INTO checkpoint (size, root, note, created) VALUES ($1, $2, $3, $4)"
-                " ON CONFLICT (size) DO NOTHING RETURNING root",
-                remembered.size,
-                remembered.root,
-                note.raw.decode(),
-                now,
-            )
-            if root is None:
-                root = await connection.fetchval(
-                    "SELECT root FROM checkpoint WHERE size = $1", remembered.size
-                )
-            if root != remembered.root:
-                raise HistoryBroken("fork", "another root was published for this size")
-            await connection.execute(
-                "INSERT INTO publication (one, size, at) VALUES (1, $1, $2)"
-                " ON CONFLICT (one) DO UPDATE SET size = excluded.size, at = excluded.at",
-                remembered.size,
-                now,
-            )
+        # No ROLLBACK: whatever goes wrong from here on ends the connection. One that is waited for
+        # would hang with a server that hangs, and hold up the end of the process.
+        try:
+            await connection.execute("BEGIN")
+            await _store(connection, remembered, note, now)
+            await connection.execute("COMMIT")
+        except BaseException:
+            connection.terminate()
+            raise
 
     async def _check_keys(self, keys: Sequence[AnnouncedKey], now: datetime) -> None:
         """A version that the log does not name is nobody's: who made it could sign with it."""
-        if self._keys_checked is not None and now - self._keys_checked < KEYS_CHECKED:
+        if self._keys_checked is not None and abs(now - self._keys_checked) < KEYS_CHECKED:
             return
         versions = await self._signing.public_keys(KEY)
         for key in keys:
             found = versions.get(key.version)
             if found is not None and found != VerifierKey.parse(key.vkey).public_key:
                 raise HistoryBroken("signer", "a version of the key is not the announced one")
-        if keys and max(versions) > keys[-1].version:
+        announced = {key.version for key in keys}
+        if any(version > keys[0].version for version in versions.keys() - announced):
             self._unannounced_since = self._unannounced_since or now
             if now - self._unannounced_since > ANNOUNCED_WITHIN:
                 raise HistoryBroken("signer", "a version of the key is not announced")
@@ -515,6 +510,8 @@ async def _grow_nodes(connection: "asyncpg.Connection[asyncpg.Record]", size: in
                 " ORDER BY idx",
                 *((first, last) if level == 1 else (first, last, level - 1)),
             )
+            if len(rows) != TILE_WIDTH:
+                raise HistoryBroken("corrupt", "what a tile is made of is missing")
             await connection.execute(
                 "INSERT INTO node (level, idx, hash) VALUES ($1, $2, $3)",
                 level,
@@ -522,6 +519,80 @@ async def _grow_nodes(connection: "asyncpg.Connection[asyncpg.Record]", size: in
                 tile_root([row["hash"] for row in rows]),
             )
         level += 1
+
+
+async def _store(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    remembered: Remembered,
+    note: Note,
+    now: datetime,
+) -> None:
+    """Write what is published. Raises HistoryBroken when something else was."""
+    await _grow_nodes(connection, remembered.size)
+    await _check_edge(connection, remembered.size, remembered.root)
+    fresh = await connection.fetchval(
+        "INSERT INTO checkpoint (size, root, note, created) VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT (size) DO NOTHING RETURNING true",
+        remembered.size,
+        remembered.root,
+        note.raw.decode(),
+        now,
+    )
+    if not fresh:
+        await _check_published(connection, remembered)
+    if await connection.fetchval(
+        "SELECT EXISTS (SELECT 1 FROM checkpoint WHERE size > $1)", remembered.size
+    ):
+        raise HistoryBroken("fork", "a checkpoint was published that is not ours")
+    await connection.execute(
+        "INSERT INTO publication (one, size, at) VALUES (1, $1, $2)"
+        " ON CONFLICT (one) DO UPDATE SET size = excluded.size, at = excluded.at",
+        remembered.size,
+        now,
+    )
+
+
+async def _check_edge(
+    connection: "asyncpg.Connection[asyncpg.Record]", size: int, root: bytes
+) -> None:
+    """Fold what partial tiles will be read from: it must be the root that is published."""
+    peaks: list[bytes] = []
+    for level in reversed(range(-(-size.bit_length() // 8))):
+        first, width = divmod(size >> 8 * level, TILE_WIDTH)
+        rows = await connection.fetch(
+            "SELECT leaf_hash AS hash FROM entry WHERE idx >= $1 AND idx < $2 ORDER BY idx"
+            if level == 0
+            else "SELECT hash FROM node WHERE idx >= $1 AND idx < $2 AND level = $3 ORDER BY idx",
+            *(first * TILE_WIDTH, first * TILE_WIDTH + width),
+            *((level,) if level else ()),
+        )
+        if len(rows) != width:
+            raise HistoryBroken("corrupt", "what a tile is made of is missing")
+        part = CompactRange()
+        part.extend([row["hash"] for row in rows])
+        peaks += part.peaks
+    if CompactRange(size, peaks).root() != root:
+        raise HistoryBroken("corrupt", "the tiles do not fold to the root")
+
+
+async def _check_published(
+    connection: "asyncpg.Connection[asyncpg.Record]", remembered: Remembered
+) -> None:
+    """What is there already under this size must be ours: the same text, with a good signature."""
+    row = await connection.fetchrow(
+        "SELECT root, note FROM checkpoint WHERE size = $1", remembered.size
+    )
+    text = Checkpoint(remembered.origin, remembered.size, remembered.root).text
+    good = row is not None and row["root"] == remembered.root
+    try:
+        note = parse_note(row["note"].encode()) if row is not None else None
+        good = good and note is not None and note.text == text
+        if note is not None:
+            verified(note, [VerifierKey.parse(key.vkey) for key in remembered.keys])
+    except NoteRefused:
+        good = False
+    if not good:
+        raise HistoryBroken("fork", "something else was published for this size")
 
 
 def _verifies(public_key: bytes, signature: bytes, message: bytes) -> bool:

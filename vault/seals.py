@@ -59,8 +59,9 @@ class Seals:
 
         Raises StoreUnavailable.
         """
+        before = self._rows  # what is sealed while we look must not look like lifted
         rows = await self._database.read(_causes)
-        for cause in self._rows - rows:
+        for cause in before - rows:
             self._ledger.unseal(cause)
         for cause in rows:
             self._ledger.seal(cause)
@@ -89,7 +90,9 @@ async def lift(
     Raises StoreUnavailable, LedgerUnavailable.
     """
     causes = await database.read(_causes) | set(also)
-    for cause in sorted(causes):
+    for cause in sorted(causes - _CAUSES.keys()):
+        await database.transact(_deleted(cause))  # no release's: it never sealed by our word
+    for cause in sorted(causes & _CAUSES.keys()):
         entry = LogUnsealed(id=str(new_uuid7(now())), actor=actor, cause=_CAUSES[cause])
         line = committed(entry, {"statement": statement}, salt=token_bytes(32))
         await ledger.append(Statement([line]))

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 import msgspec
 
 from vault.errors import KeysError, StartRefused
+from vault.ledger.note import ED25519, NoteRefused, VerifierKey
 from vault.ledger.tree import CompactRange, InvalidRange
 from vault.private_files import write_private
 from vault.transit import Secret
@@ -28,6 +29,8 @@ class HeadStore(Protocol):
     """The part of HashiCorp Vault that is asked here."""
 
     async def read_secret(self, path: str) -> Secret | None: ...
+
+    async def last_version(self, path: str) -> int: ...
 
     async def write_secret(self, path: str, data: Mapping[str, str], *, cas: int) -> int | None: ...
 
@@ -55,6 +58,12 @@ class Remembered(msgspec.Struct, frozen=True):
         if tree.root() != self.root:
             raise InvalidRange("the peaks have another root")
         return tree
+
+    def has_keys(self) -> bool:
+        """Whether its keys can be used. Raises NoteRefused."""
+        parsed = [VerifierKey.parse(key.vkey) for key in self.keys]
+        timed = all(key.at.tzinfo is not None for key in self.keys)
+        return bool(parsed) and timed and all(key.kind == ED25519 for key in parsed)
 
 
 class MemoryOutrun(Exception):
@@ -90,7 +99,8 @@ class SignerMemory:
         Raises StartRefused when one is damaged or of another log; any KeysError.
         """
         secret = await self._store.read_secret(KV_PATH)
-        self._version = secret.version if secret else 0
+        # What was deleted softly still counts its versions.
+        self._version = secret.version if secret else await self._store.last_version(KV_PATH)
         kv = self._checked(_of_secret(secret), f"kv/{KV_PATH}") if secret is not None else None
         return Recalled(await asyncio.to_thread(self._of_file), kv)
 
@@ -102,7 +112,11 @@ class SignerMemory:
         """
         assert self._version is not None, "recall first"
         text = msgspec.json.encode(remembered).decode()
+        await self._write(text)  # first: who is fenced there leaves the file as it is
         await asyncio.to_thread(write_private, self._file, text.encode())
+
+    async def _write(self, text: str) -> None:
+        assert self._version is not None
         failure: KeysError | None = None
         written = None
         try:
@@ -135,7 +149,8 @@ class SignerMemory:
         """Raises StartRefused."""
         try:
             good = remembered is not None and remembered.tree() is not None
-        except InvalidRange:
+            good = good and remembered is not None and remembered.has_keys()
+        except (InvalidRange, NoteRefused):
             good = False
         if remembered is None or not good:
             raise StartRefused(f"{place} holds no signed head of a ledger: find out who changed it")

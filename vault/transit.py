@@ -223,6 +223,16 @@ class Transit:
             return None
         return data_of(answer, _KvVersion).version
 
+    async def last_version(self, path: str) -> int:
+        """Say what `cas` the next write needs, after a deletion too; 0 where nothing ever was."""
+        answer = await self.ask(Request("read_secret", "GET", self._kv_path(path)))
+        if answer.verdict is not Verdict.ABSENT:
+            return data_of(answer, _KvData).metadata.version
+        try:
+            return msgspec.json.decode(answer.data, type=_KvDeleted).metadata.version
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return 0
+
     async def secret_version(self, path: str) -> int:
         """Say which version is there, without reading it; 0 where nothing ever was."""
         where = path_of(self._access.kv_mount, "metadata", *path.split("/"))
@@ -332,6 +342,12 @@ class _KvData(Unprintable):
     """`data` of a read from the KV engine."""
 
     data: dict[str, str]
+    metadata: _KvMetadata
+
+
+class _KvDeleted(Unprintable):
+    """`data` of a read of what was deleted."""
+
     metadata: _KvMetadata
 
 

@@ -164,7 +164,7 @@ def answer_of(status: int, content: bytes) -> Answer:
     if status == _OK or results_in(body.data) is not None:
         return Answer(Verdict.ANSWERED, body.data, body.auth)
     if status == _NOT_FOUND and not body.errors:
-        return Answer(Verdict.ABSENT)
+        return Answer(Verdict.ABSENT, body.data)  # of a deleted secret: its metadata
     return Answer(_verdict(status, " ".join(body.errors)))
 
 

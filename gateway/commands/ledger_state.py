@@ -31,7 +31,7 @@ from vault.ledger.unit import Line, Statement
 from vault.observer import Silent
 from vault.publisher import KEY, HistoryBroken, history, relearned
 from vault.seals import lift
-from vault.signer_memory import Remembered, SignerMemory
+from vault.signer_memory import MemoryOutrun, Remembered, SignerMemory
 from vault.transit import Transit, VaultAccess
 
 STATEMENT_CHARACTERS_MAX: Final = 2_000
@@ -166,6 +166,8 @@ async def _relearn(act: OnRecord, raw: bytes) -> None:
         await relearned(act.database, memory, note, act.reveal, origin=act.config.ledger.origin)
     except (NoteRefused, HistoryBroken) as error:
         problem = str(error)
+    except MemoryOutrun:
+        problem = "another publisher has just written: try again"
     else:
         return
     fail(f"the checkpoint: {problem}")

@@ -24,6 +24,7 @@ class KeyService:
     fails: dict[str, str] = field(default_factory=dict)  # operation: "before" or "after"
     signatures: list[tuple[int, bytes]] = field(default_factory=list)
     writes: int = 0
+    deleted_version: int = 0  # of a secret that was deleted softly
 
     @property
     def public_key(self) -> bytes:
@@ -52,10 +53,14 @@ class KeyService:
         self._fail("read_secret", "before")
         return self.secret
 
+    async def last_version(self, path: str) -> int:
+        assert path == "ledger/head"
+        return self.deleted_version
+
     async def write_secret(self, path: str, data: Mapping[str, str], *, cas: int) -> int | None:
         assert path == "ledger/head"
         self._fail("write_secret", "before")
-        if cas != (self.secret.version if self.secret else 0):
+        if cas != (self.secret.version if self.secret else self.deleted_version):
             return None
         self.secret = Secret(dict(data), cas + 1)
         self.writes += 1
