@@ -46,7 +46,7 @@ from gateway.metrics import Metrics
 from gateway.middleware import Gate, Net
 from gateway.out_answers import OutAnswers
 from gateway.outbound import Outbound
-from gateway.publishing import Publishing, open_publishing
+from gateway.publishing import Duty, Publishing, open_publishing
 from gateway.reconcile import Reconcile
 from gateway.reply_cards import ReplyCards
 from gateway.request_event import EventLog, Incident
@@ -344,17 +344,7 @@ async def _open_listeners(
         )
     if config.listeners.connect is not None:
         opened["connect"] = await _connect(config, stories, drain_seconds, log, metrics)
-    duties = [
-        *stories.sweeper.duties(),
-        *stories.publishing.duties,
-        (CRL_SECONDS, refreshed_crls(stories.crls)),
-        (
-            GAUGE_SECONDS,
-            gauges(stories.table, stories.tokens, custody, stories.spool, metrics),
-        ),
-        (WATCH_SECONDS, watch(custody.ledger)),
-    ]
-    await stack.enter_async_context(repeating(duties))
+    await stack.enter_async_context(repeating(_duties(stories, metrics)))
     stack.push_async_callback(
         _drain, list(opened.values()), health, stories.in_flight, drain_seconds
     )
@@ -368,6 +358,18 @@ async def _open_listeners(
         _proxy_url(config, opened),
         custody,
         health,
+    )
+
+
+def _duties(stories: _Stories, metrics: Metrics) -> Sequence[Duty]:
+    """What goes on beside the requests, for as long as there can be any."""
+    custody = stories.custody
+    return (
+        *stories.sweeper.duties(),
+        *stories.publishing.duties,
+        (CRL_SECONDS, refreshed_crls(stories.crls)),
+        (GAUGE_SECONDS, gauges(stories.table, stories.tokens, custody, stories.spool, metrics)),
+        (WATCH_SECONDS, watch(custody.ledger)),
     )
 
 

@@ -15,7 +15,7 @@ class Milestone(StrEnum):
     INTENDED = "S2"  # the intent is committed
     OPENED = "S3"  # the cards are decrypted and in place
     LEAVING = "S4"  # about to connect and send
-    SENDING = "S5"  # a processor has been sent to, and has not answered
+    SENDING = "S5"  # sent, not answered: told by nobody, seen where a processor holds its answer
     ANSWERED = "S6"  # the whole reply is there
     RECORDED = "S7"  # the outcome is committed
     TOLD = "S8"  # about to answer the merchant

@@ -30,43 +30,49 @@ class Seals:
         self._database = database
         self._ledger = ledger
         self._now = now
-        self._rows: frozenset[str] = frozenset()  # as last seen
+        self._rows: dict[str, int] = {}  # as last seen: since the log had so many entries
 
     async def seal(self, cause: SealCause) -> None:
         """Stop disclosures here at once, then everywhere. Raises nothing of the store's."""
         self._ledger.seal(cause)
         try:
-            fresh = await self._database.transact(_inserted(cause, self._now()))
+            fresh, size = await self._database.transact(_inserted(cause, self._now()))
         except CustodyError:
             return  # `watch` does it again
-        self._rows |= {cause}
+        self._rows.setdefault(cause, size)
         if fresh:
             await self._put_on_record(
                 LogSealed(id=str(new_uuid7(self._now())), actor=PUBLISHER, cause=cause)
             )
 
     async def unseal(self, cause: SealCause) -> None:
-        """Take back what is over by itself. Raises StoreUnavailable."""
+        """Take back what is over by itself. Raises StoreUnavailable, LedgerUnavailable."""
         if cause not in self._ledger.seal_causes:
             return
-        if await self._database.transact(_deleted(cause)):
+        causes, _ = await self._database.read(_causes)
+        if cause in causes:
             entry = LogUnsealed(id=str(new_uuid7(self._now())), actor=PUBLISHER, cause=cause)
-            await self._put_on_record(entry)
+            await self._ledger.append(Statement([Line(entry)]))
+            await self._database.transact(_deleted(cause))
+        self._rows.pop(cause, None)
         self._ledger.unseal(cause)
 
     async def watch(self) -> None:
         """See what others have sealed or unsealed, and tell them what is sealed here.
 
-        Raises StoreUnavailable.
+        A row that is gone lifts nothing by itself: who may delete it may not say why. The entry
+        that says so does. Raises StoreUnavailable.
         """
-        before = self._rows  # what is sealed while we look must not look like lifted
-        rows = await self._database.read(_causes)
-        for cause in before - rows:
-            self._ledger.unseal(cause)
-        for cause in rows:
+        before = dict(self._rows)  # what is sealed while we look must not look like lifted
+        causes, size = await self._database.read(_causes)
+        for cause, since in before.items():
+            if cause not in causes and await self._database.read(_is_lifted(cause, since)):
+                self._rows.pop(cause, None)
+                self._ledger.unseal(cause)
+        for cause in causes:
+            self._rows.setdefault(cause, size)
             self._ledger.seal(cause)
-        self._rows = rows
-        for cause in self._ledger.seal_causes - rows - {OWN}:
+        for cause in self._ledger.seal_causes - causes - {OWN}:
             await self.seal(_CAUSES[cause])
 
     async def _put_on_record(self, entry: LogSealed | LogUnsealed) -> None:
@@ -89,7 +95,8 @@ async def lift(
 
     Raises StoreUnavailable, LedgerUnavailable.
     """
-    causes = await database.read(_causes) | set(also)
+    sealed, _ = await database.read(_causes)
+    causes = sealed | set(also)
     for cause in sorted(causes - _CAUSES.keys()):
         await database.transact(_deleted(cause))  # no release's: it never sealed by our word
     for cause in sorted(causes & _CAUSES.keys()):
@@ -103,16 +110,35 @@ async def lift(
 _CAUSES: Final[Mapping[str, SealCause]] = {cause: cause for cause in get_args(SealCause)}
 
 
-async def _causes(connection: Connection) -> frozenset[str]:
-    return frozenset(row["cause"] for row in await connection.fetch("SELECT cause FROM seal"))
+async def _causes(connection: Connection) -> tuple[frozenset[str], int]:
+    """Return what is sealed, and how many entries the log had just before."""
+    size = await connection.fetchval("SELECT coalesce(max(idx) + 1, 0) FROM entry")
+    rows = await connection.fetch("SELECT cause FROM seal")
+    return frozenset(row["cause"] for row in rows), size
 
 
-def _inserted(cause: SealCause, at: datetime) -> Callable[[Connection], Awaitable[bool]]:
-    async def work(connection: Connection) -> bool:
+def _inserted(
+    cause: SealCause, at: datetime
+) -> Callable[[Connection], Awaitable[tuple[bool, int]]]:
+    async def work(connection: Connection) -> tuple[bool, int]:
+        size = await connection.fetchval("SELECT coalesce(max(idx) + 1, 0) FROM entry")
         status = await connection.execute(
             "INSERT INTO seal (cause, at) VALUES ($1, $2) ON CONFLICT DO NOTHING", cause, at
         )
-        return status == "INSERT 0 1"
+        return status == "INSERT 0 1", size
+
+    return work
+
+
+def _is_lifted(cause: str, since: int) -> Callable[[Connection], Awaitable[bool]]:
+    async def work(connection: Connection) -> bool:
+        found = await connection.fetchval(
+            "SELECT EXISTS (SELECT 1 FROM entry WHERE type = 'ledger.unsealed' AND idx >= $1"
+            " AND convert_from(body, 'UTF8')::jsonb->>'cause' = $2)",
+            since,
+            cause,
+        )
+        return bool(found)
 
     return work
 

@@ -29,8 +29,8 @@ from vault.ledger.entry import KeyRotated
 from vault.ledger.note import NoteRefused, parse_note, verifier_key
 from vault.ledger.unit import Line, Statement
 from vault.observer import Silent
-from vault.publisher import KEY, HistoryBroken, history, relearned
 from vault.seals import lift
+from vault.signed_history import KEY, HistoryBroken, history, relearned
 from vault.signer_memory import MemoryOutrun, Remembered, SignerMemory
 from vault.transit import Transit, VaultAccess
 
@@ -185,6 +185,8 @@ async def _rotate(act: OnRecord) -> None:
             versions = await act.reveal.public_keys(KEY)
     finally:
         await breaking.close()
+    if max(versions) <= announced:  # a node that lags answered
+        fail("the new version is not to be seen yet: give this command again, within a minute")
     newest = max(versions)
     vkey = verifier_key(act.config.ledger.origin, versions[newest])
     entry = KeyRotated(

@@ -27,7 +27,12 @@ async def panward(*words: str, stdin: bytes = b"") -> Ended:
         stderr=asyncio.subprocess.PIPE,
         env=_CLEAN,
     )
-    async with asyncio.timeout(COMMAND_SECONDS):
-        out, err = await process.communicate(stdin)
+    try:
+        async with asyncio.timeout(COMMAND_SECONDS):
+            out, err = await process.communicate(stdin)
+    finally:
+        if process.returncode is None:  # a gateway, say, that was to refuse to start
+            process.kill()
+            await process.wait()
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())

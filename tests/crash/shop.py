@@ -2,6 +2,7 @@
 
 Only what stands in an answer that came whole counts as told. Each card has another number, each
 payment another token and another idempotency key, so that whatever arrives anywhere can be traced.
+Where there are several gateways it orders at any of them, and pays now and then at two at once.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import itertools
 import json
 import random
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,9 @@ from tests.flows.merchant import FORM, INTENTS, JSON, form, payment
 CLIENTS = 16
 PAYING = 0.6  # of the cards that were stored
 WITH_CVC = 0.25  # of the payments
+AT_ONCE = 0.2  # of the payments: with the same key everywhere, where there are several gateways
+LOOKED_UP = 0.5  # of the payments: for their place in the ledger
+PAUSE_SECONDS = 0.05  # after a gateway that does not answer
 TEST_PREFIX = "424242"  # numbers of this range are approved by the simulated processor
 
 
@@ -68,24 +72,45 @@ class Book:
     numbers: dict[str, str] = field(default_factory=dict)  # by token
     told: list[ToldState] = field(default_factory=list)
     payments: dict[str, Payment] = field(default_factory=dict)  # by idempotency key
+    leaves: dict[int, str] = field(default_factory=dict)  # by index in the ledger
 
     def unsettled(self) -> list[Payment]:
         return [one for one in self.payments.values() if not one.is_settled]
 
 
+@dataclass(frozen=True)
+class Door:
+    """Where a gateway takes a shop's calls."""
+
+    public_url: str
+    private_url: str
+    ops_url: str
+
+
+def own_door(folder: Path) -> Door:
+    """The door of the gateway that an embedded deployment comes with."""
+    credentials = json.loads((folder / "credentials.json").read_bytes())
+    return Door(*(credentials[f"{name}_url"] for name in ("public", "private", "ops")))
+
+
 class Shop:
     """A merchant's servers and its customers' browsers."""
 
-    def __init__(self, folder: Path, chance: random.Random | None = None) -> None:
+    def __init__(
+        self, folder: Path, chance: random.Random | None = None, doors: Sequence[Door] = ()
+    ) -> None:
+        """Without `doors` there is one gateway, the folder's own."""
         self._credentials = json.loads((folder / "credentials.json").read_bytes())
         self._context = ssl.create_default_context(cafile=self._credentials["ca_file"])
         self._chance = chance or random.Random(0)  # noqa: S311 - a mix of orders, no secrets
+        self._doors = doors or (own_door(folder),)
         self._cards = itertools.count()
         self.book = Book()
 
     async def one_payment(self) -> None:
         """Store a card and pay with it."""
-        async with self._wires() as (_, private):
+        async with self._wires() as wires:
+            private = wires[0].private
             token = await self._tokenize(private, self._credentials["secret_key"], with_cvc=True)
             assert token is not None
             order = f"order-{uuid4()}"
@@ -94,21 +119,36 @@ class Shop:
             await self._pay(private, one)
             assert one.is_approved, one.answer
 
-    async def busy(self) -> None:
-        """Take orders on many connections at once, until nobody answers any more."""
+    async def busy(self, enough: asyncio.Event) -> None:
+        """Take orders on many connections at once, at whatever gateway answers."""
         async with asyncio.TaskGroup() as group:
             for _ in range(CLIENTS):
-                group.create_task(self._take_orders())
+                group.create_task(self._take_orders(enough))
+
+    async def all_ready(self) -> bool:
+        """Whether every gateway says that it can do its work."""
+        for door in self._doors:
+            ops = RawWire(door.ops_url, self._context)
+            try:
+                answer = await ops("GET", "/readyz")
+            except NoAnswer:
+                return False
+            finally:
+                ops.close()
+            if answer.status != 200:
+                return False
+        return True
 
     async def stored_cards(self, tokens: Iterable[str]) -> dict[str, int]:
         """Ask for each token; give the status of each answer."""
         wanted, found = iter(tokens), {}
 
         async def ask() -> None:
-            async with self._wires() as (_, private):
+            async with self._wires() as wires:
                 for token in wanted:
                     found[token] = 503
                     while found[token] == 503:  # not lost, only not looked up
+                        private = self._chance.choice(wires).private
                         answer = await private("GET", f"/v1/tokens/{token}", headers=self._secret())
                         found[token] = answer.status
 
@@ -118,13 +158,13 @@ class Shop:
         return found
 
     async def ask_again(self, payments: Iterable[Payment]) -> None:
-        """Repeat requests that were not answered for good: same key, same body."""
+        """Repeat requests that were not answered for good: same key, same body, any gateway."""
         left = iter(payments)
 
         async def ask() -> None:
-            async with self._wires() as (_, private):
+            async with self._wires() as wires:
                 for one in left:
-                    await self._pay(private, one)
+                    await self._pay(self._chance.choice(wires).private, one)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(CLIENTS):
@@ -132,25 +172,49 @@ class Shop:
 
     # --- orders ------------------------------------------------------------------------------
 
-    async def _take_orders(self) -> None:
-        async with self._wires() as (public, private):
-            while True:
+    async def _take_orders(self, enough: asyncio.Event) -> None:
+        async with self._wires() as wires:
+            while not enough.is_set():
                 try:
-                    await self._take_order(public, private)
+                    await self._take_order(wires)
                 except NoAnswer:
-                    return
+                    await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _take_order(self, public: RawWire, private: RawWire) -> None:
+    async def _take_order(self, wires: "Sequence[_Wires]") -> None:
+        at = self._chance.choice(wires)
         with_cvc = self._chance.random() < WITH_CVC
         by_browser = self._chance.random() < 0.5
-        wire, key = (public, "publishable_key") if by_browser else (private, "secret_key")
+        wire, key = (at.public, "publishable_key") if by_browser else (at.private, "secret_key")
         token = await self._tokenize(wire, self._credentials[key], with_cvc=with_cvc)
         if token is not None and self._chance.random() < PAYING:
             order = f"order-{uuid4()}"
             fields = payment(token, cvc="000") if with_cvc else payment(token)
             one = Payment(order, token, form(fields), with_cvc)
             self.book.payments[order] = one
-            await self._pay(private, one)
+            if self._chance.random() < AT_ONCE:
+                await self._pay_everywhere(wires, one)
+            else:
+                await self._pay(at.private, one)
+            if self._chance.random() < LOOKED_UP:
+                await self._look_up(self._chance.choice(wires).private, one)
+
+    async def _pay_everywhere(self, wires: "Sequence[_Wires]", one: Payment) -> None:
+        """Pay at all gateways at once, as an impatient client does; one answer is enough."""
+        calls = (self._pay(each.private, one) for each in wires)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        lost = [outcome for outcome in outcomes if outcome is not None]
+        if len(lost) == len(wires) or not all(isinstance(one, NoAnswer) for one in lost):
+            raise lost[0]
+
+    async def _look_up(self, wire: RawWire, one: Payment) -> None:
+        """Have its place in the ledger shown, as a receipt."""
+        name = one.answer.headers.get("panward-authorization") if one.answer else None
+        if name is None:
+            return
+        answer = await wire("GET", f"/v1/authorizations/{name}", headers=self._secret())
+        if answer.status == 200:
+            ledger = answer.json()["ledger"]
+            self.book.leaves[ledger["index"]] = ledger["leaf"]
 
     async def _tokenize(self, wire: RawWire, key: str, *, with_cvc: bool) -> str | None:
         number = luhn_completed(f"{TEST_PREFIX}{next(self._cards):09d}")
@@ -168,7 +232,8 @@ class Shop:
     async def _pay(self, wire: RawWire, one: Payment) -> None:
         headers = self._secret() | {"Content-Type": FORM, "Idempotency-Key": one.key}
         answer = await wire("POST", f"/out/stripe{INTENTS}", one.body, headers)
-        one.answer = answer
+        if not one.is_approved:  # the answer of another gateway may have been the better one
+            one.answer = answer
         name = answer.headers.get("panward-authorization")
         if name is not None:
             pending = "ledger-pending" in answer.headers
@@ -179,11 +244,24 @@ class Shop:
         return {"Authorization": f"Bearer {self._credentials['secret_key']}"}
 
     @asynccontextmanager
-    async def _wires(self) -> AsyncIterator[tuple[RawWire, RawWire]]:
-        names = ("public_url", "private_url")
-        public, private = (RawWire(self._credentials[name], self._context) for name in names)
+    async def _wires(self) -> AsyncIterator["Sequence[_Wires]"]:
+        wires = [
+            _Wires(
+                RawWire(door.public_url, self._context), RawWire(door.private_url, self._context)
+            )
+            for door in self._doors
+        ]
         try:
-            yield public, private
+            yield wires
         finally:
-            public.close()
-            private.close()
+            for each in wires:
+                each.public.close()
+                each.private.close()
+
+
+@dataclass(frozen=True)
+class _Wires:
+    """One client's connections to one gateway."""
+
+    public: RawWire
+    private: RawWire

@@ -7,7 +7,7 @@ with what the processor wrote down when it came.
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,11 +21,11 @@ from vault.ledger.entry import (
     AuthorizationAttempted,
     AuthorizationUnknown,
     Entry,
-    GatewayStarted,
     OfIntent,
     TokenCreated,
     decode,
 )
+from vault.ledger.tree import leaf_hash
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Log:
     """The ledger so far, by what it is about."""
 
     entries: list[Entry] = field(default_factory=list)
+    leaves: list[bytes] = field(default_factory=list)
     created: set[str] = field(default_factory=set)
     attempted: dict[str, list[datetime]] = field(default_factory=lambda: defaultdict(list))
     states: dict[str, list[State]] = field(default_factory=lambda: defaultdict(list))
@@ -69,6 +70,7 @@ class Log:
         finally:
             await connection.close()
         for row in rows:
+            self.leaves.append(leaf_hash(row["body"]))
             self._add(decode(row["body"]))
 
     def _add(self, entry: Entry) -> None:
@@ -83,11 +85,6 @@ class Log:
         if isinstance(entry, OfIntent):
             self.states[self._first[entry.intent]].append(entry.state)
 
-    def since_start(self) -> list[Entry]:
-        """Give the entries of the latest start on."""
-        starts = [n for n, entry in enumerate(self.entries) if isinstance(entry, GatewayStarted)]
-        return self.entries[starts[-1] :]
-
     # --- what must hold ----------------------------------------------------------------------
 
     def holds(self, book: Book) -> None:
@@ -97,29 +94,46 @@ class Log:
         for told in book.told:
             states = self.states[intent_of(told.authorization) or ""]
             recorded = State(told.state) in states
-            if told.is_pending:  # by way of the spool, it may come after an unknown
+            if told.is_pending or told.state == State.COMPLETED:
+                # By way of the spool, or after another replica thought it dead.
                 recorded = recorded or State.RESOLVED in states
             assert recorded, f"{told} is not on record: {states}"
 
     def precedes(self, arrivals: Arrivals, book: Book) -> None:
         """Check that each number that arrived had an intent of its own before."""
-        tokens = {
-            hashlib.sha256(number.encode()).hexdigest(): token
-            for token, number in book.numbers.items()
-        }
-        for digest, times in arrivals.numbers.items():
-            intents = self.attempted[tokens[digest]]
-            assert len(intents) >= len(times), f"{tokens[digest]} was sent without an intent"
+        for token, times in _by_token(arrivals, book):
+            intents = self.attempted[token]
+            assert len(intents) >= len(times), f"{token} was sent without an intent"
             for intent, arrival in zip(intents, times, strict=False):
-                assert intent.timestamp() <= arrival, f"{tokens[digest]} was sent before its intent"
+                assert intent.timestamp() <= arrival, f"{token} was sent before its intent"
 
-    def crashed(self) -> int:
-        """Check how the latest start ended what was open; give how many that were."""
-        unknown = [one for one in self.since_start() if isinstance(one, AuthorizationUnknown)]
-        for one in unknown:
-            assert (one.phase, one.reason, one.actor.id) == ("crash", "crash", "reconciler"), one
+    def has_intents(self, arrivals: Arrivals, book: Book) -> None:
+        """Check the same where times say nothing: each number that arrived had an intent."""
+        for token, times in _by_token(arrivals, book):
+            assert len(self.attempted[token]) >= len(times), f"{token} was sent without an intent"
+
+    def crashed(self, *, since: int) -> int:
+        """Check how what a dead process had open was ended, from an index on; give how many."""
+        unknown = [one for one in self.entries[since:] if isinstance(one, AuthorizationUnknown)]
+        orphans = [one for one in unknown if one.phase == "crash"]
+        for one in orphans:
+            assert (one.reason, one.actor.id) == ("crash", "reconciler"), one
             assert one.origin_boot != one.boot, one
-        return len(unknown)
+        return len(orphans)
+
+    def has_leaves(self, book: Book) -> None:
+        """Check that each entry of which the shop has a receipt is where it was, and the same."""
+        for index, leaf in book.leaves.items():
+            assert self.leaves[index].hex() == leaf, f"entry {index} is another one"
+
+
+def _by_token(arrivals: Arrivals, book: Book) -> Iterator[tuple[str, list[float]]]:
+    """Give the token of each number that arrived, and when it did."""
+    tokens = {
+        hashlib.sha256(number.encode()).hexdigest(): token for token, number in book.numbers.items()
+    }
+    for digest, times in arrivals.numbers.items():
+        yield tokens[digest], times
 
 
 async def stored_tokens(dsn: str) -> set[str]:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway import preset
 from gateway.preset import Operation, Preset
+from gateway.preset_patterns import segments
 from vault.authorization import Kind
 from vault.errors import StartRefused
 
@@ -117,7 +118,7 @@ def test_each_path_of_each_operation_leads_to_all_that_it_fits(name: str) -> Non
                 each
                 for each in read.operations
                 if each.method == method
-                and any(re.fullmatch(preset.segments(one), asked) for one in each.paths)
+                and any(re.fullmatch(segments(one), asked) for one in each.paths)
             )
             assert read.candidates(method, asked) == fitting
             if fitting and asked.upper() != asked:

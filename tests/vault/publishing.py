@@ -94,8 +94,8 @@ class Stand:
         )
 
     @asynccontextmanager
-    async def publishing(self, **words: Milestones) -> AsyncIterator[Publisher]:
-        publisher = self.publisher(**words)
+    async def publishing(self, milestones: Milestones = UNWATCHED) -> AsyncIterator[Publisher]:
+        publisher = self.publisher(milestones=milestones)
         try:
             yield publisher
         finally:

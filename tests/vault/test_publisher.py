@@ -20,8 +20,8 @@ from vault.ledger.tree import (
     verify_inclusion,
 )
 from vault.milestones import Milestone
-from vault.publisher import HistoryBroken, check_history, relearned
 from vault.seals import lift
+from vault.signed_history import HistoryBroken, check_history, relearned
 from vault.signer_memory import Remembered
 
 pytestmark = pytest.mark.embedded

@@ -8,6 +8,9 @@ UPDATE entry SET tenant = substring(convert_from(body, 'UTF8') FROM '"tenant":"(
 ALTER TABLE entry ENABLE TRIGGER no_rewrite;
 CREATE INDEX entry_tenant ON entry (tenant, idx) WHERE tenant IS NOT NULL;
 
+-- Entries that are few and looked up: announced keys, and the words that end a seal.
+CREATE INDEX entry_few ON entry (type, idx) WHERE type IN ('key.rotated', 'ledger.unsealed');
+
 CREATE TABLE checkpoint (
   size bigint PRIMARY KEY CHECK (size >= 0),
   root bytea NOT NULL CHECK (octet_length(root) = 32),
