@@ -96,8 +96,7 @@ class OpenIntent(Unit):
         cls, connection: Connection, units: Sequence[Self], at: datetime
     ) -> Mapping[int, CustodyError]:
         refused: dict[int, CustodyError] = {}
-        tokens = await _token_facts(connection, units, at)
-        nonces = await _nonces(connection, [unit.hold for unit in units if unit.hold])
+        tokens, nonces = await _known(connection, units, at)
         taken: dict[tuple[str, str], str] = {}
         for position, unit in enumerate(units):
             error = _refusal(unit, tokens, nonces, taken)
@@ -112,13 +111,16 @@ class OpenIntent(Unit):
     async def apply(
         cls, connection: Connection, units: Sequence[Self], placed: Sequence[Sequence[Placed]]
     ) -> None:
-        await _take(connection, units)
         facts = [unit.facts for unit in units]
         places = [of_unit[0] for of_unit in placed]
+        opened = [(opening, one.first) for one in facts for opening in one.opens]
+        codes = [(opening, first) for opening, first in opened if opening.key == "cvc"]
+        held = [(unit.hold, unit.facts) for unit in units if unit.hold]
+        at = places[0].at  # of the batch
         await connection.execute(
             _OPEN_INTENTS,
-            [UUID(one.intent) for one in facts],
-            [UUID(one.first) for one in facts],
+            [one.intent for one in facts],
+            [one.first for one in facts],
             [one.attempt for one in facts],
             [one.tenant for one in facts],
             [one.route for one in facts],
@@ -127,8 +129,8 @@ class OpenIntent(Unit):
             [place.idx for place in places],
             [unit.replica for unit in units],
             [unit.boot for unit in units],
-            [place.at + LEASE for place in places],
-            [place.at for place in places],
+            at + LEASE,
+            at,
             [one.operation for one in facts],
             [one.kind for one in facts],
             [one.amount for one in facts],
@@ -136,6 +138,15 @@ class OpenIntent(Unit):
             [one.merchant_reference for one in facts],
             [one.key_digest for one in facts],
             [place.leaf for place in places],
+            [opening.token for opening, _ in codes],
+            [first for _, first in codes],
+            [opening.token for opening, _ in opened],
+            [first for _, first in opened],
+            [hold.tenant for hold, _ in held],
+            [hold.route for hold, _ in held],
+            [hold.key_digest for hold, _ in held],
+            [one.intent for _, one in held],
+            [one.first for _, one in held],
         )
 
 
@@ -173,106 +184,87 @@ def _refusal(
     return None
 
 
-async def _token_facts(
+async def _known(
     connection: Connection, units: Sequence[OpenIntent], at: datetime
-) -> dict[str, _TokenFacts]:
-    wanted = sorted({opening.token for unit in units for opening in unit.facts.opens})
-    if not wanted:
-        return {}
+) -> tuple[dict[str, _TokenFacts], dict[tuple[str, str, bytes], str]]:
+    """Look up the tokens that are to be opened, and whose the claims are."""
+    tokens = {opening.token for unit in units for opening in unit.facts.opens}
+    holds = [unit.hold for unit in units if unit.hold]
     rows = await connection.fetch(
-        """
-        SELECT t.id, t.tenant, t.single_use, t.held_by, c.token IS NOT NULL AS has_cvc,
-          c.claimed_by
-        FROM token t LEFT JOIN cvc c ON c.token = t.id AND c.expires_at > $2
-        WHERE t.id = ANY($1) AND (t.expires_at IS NULL OR t.expires_at > $2)
-        """,
-        wanted,
+        _KNOWN,
+        sorted(tokens),
         at,
-    )
-    return {
-        row["id"]: _TokenFacts(
-            row["tenant"],
-            row["single_use"],
-            str(row["held_by"]) if row["held_by"] else None,
-            row["has_cvc"],
-            str(row["claimed_by"]) if row["claimed_by"] else None,
-        )
-        for row in rows
-    }
-
-
-async def _nonces(
-    connection: Connection, holds: Sequence[ClaimHold]
-) -> dict[tuple[str, str, bytes], str]:
-    if not holds:
-        return {}
-    rows = await connection.fetch(
-        "SELECT tenant, route, key_digest, nonce FROM claim"
-        " WHERE (tenant, route, key_digest) IN"
-        " (SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[])) FOR UPDATE",
         [hold.tenant for hold in holds],
         [hold.route for hold in holds],
         [hold.key_digest for hold in holds],
     )
-    return {(row["tenant"], row["route"], row["key_digest"]): str(row["nonce"]) for row in rows}
+    facts: dict[str, _TokenFacts] = {}
+    nonces: dict[tuple[str, str, bytes], str] = {}
+    for token, tenant, single_use, held_by, has_cvc, claimed_by, route, digest, nonce in rows:
+        if token is None:
+            nonces[tenant, route, digest] = str(nonce)
+        else:
+            facts[token] = _TokenFacts(
+                tenant,
+                single_use,
+                str(held_by) if held_by else None,
+                has_cvc,
+                str(claimed_by) if claimed_by else None,
+            )
+    return facts, nonces
 
 
-async def _take(connection: Connection, units: Sequence[OpenIntent]) -> None:
-    """Claim CVCs and single-use tokens, and end the leases of claims that have an intent now."""
-    pans = [(o.token, u.facts.first) for u in units for o in u.facts.opens]
-    cvcs = [(o.token, u.facts.first) for u in units for o in u.facts.opens if o.key == "cvc"]
-    holds = [(u.hold, u.facts) for u in units if u.hold]
-    await connection.execute(
-        """
-        WITH codes AS (
-          UPDATE cvc SET claimed_by = w.first
-          FROM unnest($1::text[], $2::uuid[]) AS w (token, first) WHERE cvc.token = w.token
-        ), singles AS (
-          UPDATE token SET held_by = w.first
-          FROM unnest($3::text[], $4::uuid[]) AS w (id, first)
-          WHERE token.id = w.id AND token.single_use
-        )
-        UPDATE claim SET intent = w.intent, first = w.first, lease_until = '-infinity'
-        FROM unnest($5::text[], $6::text[], $7::bytea[], $8::uuid[], $9::uuid[])
-          AS w (tenant, route, key_digest, intent, first)
-        WHERE (claim.tenant, claim.route, claim.key_digest) = (w.tenant, w.route, w.key_digest)
-        """,
-        [token for token, _ in cvcs],
-        [UUID(first) for _, first in cvcs],
-        [token for token, _ in pans],
-        [UUID(first) for _, first in pans],
-        [hold.tenant for hold, _ in holds],
-        [hold.route for hold, _ in holds],
-        [hold.key_digest for hold, _ in holds],
-        [UUID(facts.intent) for _, facts in holds],
-        [UUID(facts.first) for _, facts in holds],
-    )
+# A claim's holder may change outside of the ledger: its row stays locked until COMMIT.
+_KNOWN: Final = """
+WITH held AS (
+  SELECT c.tenant, c.route, c.key_digest, c.nonce
+  FROM unnest($3::text[], $4::text[], $5::bytea[]) AS w (tenant, route, key_digest)
+  JOIN claim c USING (tenant, route, key_digest) FOR UPDATE OF c
+)
+SELECT t.id, t.tenant, t.single_use, t.held_by, c.token IS NOT NULL, c.claimed_by,
+  NULL::text, NULL::bytea, NULL::uuid
+FROM token t LEFT JOIN cvc c ON c.token = t.id AND c.expires_at > $2
+WHERE t.id = ANY($1) AND (t.expires_at IS NULL OR t.expires_at > $2)
+UNION ALL
+SELECT NULL, tenant, NULL, NULL, NULL, NULL, route, key_digest, nonce FROM held
+"""
 
 
 _OPEN_INTENTS: Final = """
 WITH want AS (
   SELECT intent, first, attempt, tenant, route, string_to_array(tokens, ',') AS tokens,
-    opens_cvc, idx, replica, boot, due, at, operation, kind, amount, currency,
-    merchant_reference, key_digest, leaf
+    opens_cvc, idx, replica, boot, operation, kind, amount, currency, merchant_reference,
+    key_digest, leaf
   FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[],
-    $7::boolean[], $8::bigint[], $9::text[], $10::uuid[], $11::timestamptz[],
-    $12::timestamptz[], $13::text[], $14::text[], $15::bigint[], $16::text[], $17::text[],
-    $18::bytea[], $19::bytea[])
-  AS w (intent, first, attempt, tenant, route, tokens, opens_cvc, idx, replica, boot, due, at,
+    $7::boolean[], $8::bigint[], $9::text[], $10::uuid[], $13::text[], $14::text[],
+    $15::bigint[], $16::text[], $17::text[], $18::bytea[], $19::bytea[])
+  AS w (intent, first, attempt, tenant, route, tokens, opens_cvc, idx, replica, boot,
     operation, kind, amount, currency, merchant_reference, key_digest, leaf)
 ), shown AS (
   INSERT INTO authorizations (first, tenant, route, operation, kind, tokens, state, amount,
     currency, merchant_reference, key_digest, idx, leaf, created_at, updated_at)
   SELECT first, tenant, route, operation, kind, tokens, 'attempted', amount, currency,
-    merchant_reference, key_digest, idx, leaf, at, at FROM want
+    merchant_reference, key_digest, idx, leaf, $12, $12 FROM want
   ON CONFLICT (first) DO UPDATE SET state = 'attempted', result = NULL,
     decline_code = NULL, authorization_code = NULL, idx = excluded.idx, leaf = excluded.leaf,
     updated_at = excluded.updated_at
+), codes AS ( -- a code is its authorization's own from here on
+  UPDATE cvc SET claimed_by = w.first
+  FROM unnest($20::text[], $21::uuid[]) AS w (token, first) WHERE cvc.token = w.token
+), singles AS (
+  UPDATE token SET held_by = w.first
+  FROM unnest($22::text[], $23::uuid[]) AS w (id, first)
+  WHERE token.id = w.id AND token.single_use
+), claims AS ( -- one with an intent has no lease any more
+  UPDATE claim SET intent = w.intent, first = w.first, lease_until = '-infinity'
+  FROM unnest($24::text[], $25::text[], $26::bytea[], $27::uuid[], $28::uuid[])
+    AS w (tenant, route, key_digest, intent, first)
+  WHERE (claim.tenant, claim.route, claim.key_digest) = (w.tenant, w.route, w.key_digest)
 )
 INSERT INTO intent_state (intent, first, attempt, tenant, route, tokens, opens_cvc, state,
   opened_idx, last_idx, replica, boot, due, opened_at)
 SELECT intent, first, attempt, tenant, route, tokens, opens_cvc, 'attempted', idx, idx, replica,
-  boot, due, at FROM want
+  boot, $11, $12 FROM want
 """
 
 
@@ -323,18 +315,17 @@ class SettleIntent(Unit):
         units: Sequence[Self],
         at: datetime,  # noqa: ARG003 - an outcome is never too late
     ) -> Mapping[int, CustodyError]:
-        intents = [UUID(one.intent) for unit in units for one in unit.settlements]
         rows = await connection.fetch(
-            "SELECT intent, state FROM intent_state WHERE intent = ANY($1)", intents
+            "SELECT intent, state FROM intent_state WHERE intent = ANY($1)"
+            " UNION ALL SELECT id, NULL FROM entry WHERE id = ANY($2)",
+            [one.intent for unit in units for one in unit.settlements],
+            [unit.lines[0].entry.id for unit in units],
         )
-        states = {str(row["intent"]): State(row["state"]) for row in rows}
-        known = await connection.fetch(
-            "SELECT id FROM entry WHERE id = ANY($1)", [unit.lines[0].entry.id for unit in units]
-        )
-        recorded = {str(row["id"]) for row in known}
+        recorded = {str(identity) for identity, state in rows if state is None}
+        states = {str(intent): State(state) for intent, state in rows if state is not None}
         refused: dict[int, CustodyError] = {}
         for position, unit in enumerate(units):
-            if str(unit.lines[0].entry.id) in recorded:
+            if unit.lines[0].entry.id in recorded:
                 refused[position] = AlreadyRecorded()
                 continue
             illegal = _illegal(unit, states)
@@ -348,10 +339,21 @@ class SettleIntent(Unit):
     async def apply(
         cls, connection: Connection, units: Sequence[Self], placed: Sequence[Sequence[Placed]]
     ) -> None:
-        await _settle_rows(connection, units, placed)
-        await _settle_cards(connection, units)
-        answered = [(unit, of_unit[0]) for unit, of_unit in zip(units, placed, strict=True)]
-        await _keep_answers(connection, answered)
+        last = {  # of what a batch says of one intent: an UPDATE would take any
+            one.intent: (one, unit, place)
+            for unit, of_unit in zip(units, placed, strict=True)
+            for one, place in zip(unit.settlements, of_unit, strict=False)
+        }
+        own = {  # of what it says of a request: the latest
+            unit.first: (one, place)
+            for one, unit, place in sorted(last.values(), key=lambda said: said[2].idx)
+            if one is unit.settlements[0]
+        }
+        await _settle_sends(connection, [(one, place) for one, _, place in last.values()])
+        await _settle_requests(connection, units, list(own.items()))
+        burned = [token for unit in units for token in unit.burned]
+        if burned:
+            await erase_rows(connection, burned)
 
 
 def _illegal(unit: SettleIntent, states: Mapping[str, State]) -> TransitionRefused | None:
@@ -362,114 +364,107 @@ def _illegal(unit: SettleIntent, states: Mapping[str, State]) -> TransitionRefus
     return None
 
 
-async def _settle_rows(
-    connection: Connection, units: Sequence[SettleIntent], placed: Sequence[Sequence[Placed]]
+async def _settle_sends(
+    connection: Connection, settled: Sequence[tuple[Settlement, Placed]]
 ) -> None:
-    last = {  # of what a batch says of one intent: an UPDATE would take any
-        one.intent: (one, unit, place)
-        for unit, of_unit in zip(units, placed, strict=True)
-        for one, place in zip(unit.settlements, of_unit, strict=False)
-    }
-    each = list(last.values())
+    each = [one for one, _ in settled]
     await connection.execute(
-        _SETTLE_INTENTS,
-        [UUID(one.intent) for one, _, _ in each],
-        [one.state.value for one, _, _ in each],
-        [one.result.value if one.result else None for one, _, _ in each],
-        [one.finding.value if one.finding else None for one, _, _ in each],
-        [one.status for one, _, _ in each],
-        [one.phase for one, _, _ in each],
-        [one.reason for one, _, _ in each],
-        [place.idx for _, _, place in each],
-        [place.at for _, _, place in each],
-        [UUID(unit.first) for _, unit, _ in each],
-        [one is unit.settlements[0] for one, unit, _ in each],
-        [one.processor_reference for one, _, _ in each],
-        [one.decline_code for one, _, _ in each],
-        [one.authorization_code for one, _, _ in each],
-        [place.leaf for _, _, place in each],
+        _SETTLE_SENDS,
+        [one.intent for one in each],
+        [one.state.value for one in each],
+        [one.result.value if one.result else None for one in each],
+        [one.finding.value if one.finding else None for one in each],
+        [one.status for one in each],
+        [one.phase for one in each],
+        [one.reason for one in each],
+        [place.idx for _, place in settled],
+        settled[0][1].at,  # of the batch
     )
 
 
-_SETTLE_INTENTS: Final = """
-WITH want AS (
-  SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[],
-    $7::text[], $8::bigint[], $9::timestamptz[], $10::uuid[], $11::boolean[], $12::text[],
-    $13::text[], $14::text[], $15::bytea[])
-  AS w (intent, state, result, finding, status, phase, reason, idx, at, first, own,
-    processor_reference, decline_code, authorization_code, leaf)
-), ended AS (
-  UPDATE intent_state i SET state = w.state, result = w.result, finding = w.finding,
-    status = coalesce(w.status, i.status), phase = w.phase, reason = w.reason,
-    last_idx = w.idx, ended_at = w.at
-  FROM want w WHERE i.intent = w.intent
-), sends AS ( -- of each request, as they are now
-  SELECT i.first, i.intent, i.attempt, coalesce(w.state, i.state) AS state,
-    CASE WHEN w.intent IS NULL THEN i.result ELSE w.result END AS result
-  FROM intent_state i LEFT JOIN want w USING (intent)
-  WHERE i.first IN (SELECT first FROM want)
-), telling AS ( -- one under way or in doubt; else the latest with which something was done
-  SELECT DISTINCT ON (first) first, intent, state, result FROM sends
-  ORDER BY first, state = 'attempted' DESC, state = 'unknown' DESC,
-    state = 'not_sent' OR coalesce(result = 'error', false), attempt DESC
-), newest AS (
-  SELECT DISTINCT ON (first) * FROM want WHERE own ORDER BY first, idx DESC
-)
-UPDATE authorizations a SET state = t.state, result = t.result, idx = w.idx, leaf = w.leaf,
-  processor_reference = coalesce(w.processor_reference, a.processor_reference),
-  decline_code = CASE WHEN t.intent = w.intent THEN w.decline_code ELSE a.decline_code END,
-  authorization_code =
-    CASE WHEN t.intent = w.intent THEN w.authorization_code ELSE a.authorization_code END,
-  updated_at = w.at
-FROM newest w JOIN telling t USING (first)
-WHERE a.first = w.first
+_SETTLE_SENDS: Final = """
+UPDATE intent_state i SET state = w.state, result = w.result, finding = w.finding,
+  status = coalesce(w.status, i.status), phase = w.phase, reason = w.reason,
+  last_idx = w.idx, ended_at = $9
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[],
+  $8::bigint[])
+AS w (intent, state, result, finding, status, phase, reason, idx) WHERE i.intent = w.intent
 """
 
 
-async def _settle_cards(connection: Connection, units: Sequence[SettleIntent]) -> None:
-    """Consume, keep or give back: PCI DSS 3.3.1 in the transaction of the outcome.
-
-    Nothing is given back while another send of the same request may have reached the processor.
-    """
-    consumed = [unit.first for unit in units if unit.settlements[0].result in CONSUMES_CVC]
-    released = [
-        unit.first
-        for unit in units
-        if unit.settlements[0].result not in CONSUMES_CVC
-        and unit.settlements[0].state not in KEEPS_CVC_CLAIMED
-    ]
-    await connection.execute(
-        """
-        WITH gone AS (DELETE FROM cvc WHERE claimed_by = ANY($1)),
-        free AS (
-          SELECT first FROM unnest($2::uuid[]) AS w (first) WHERE NOT EXISTS (
-            SELECT 1 FROM intent_state u
-            WHERE u.first = w.first AND u.state IN ('attempted', 'unknown'))
-        ),
-        back AS (UPDATE cvc SET claimed_by = NULL WHERE claimed_by IN (SELECT first FROM free))
-        UPDATE token SET held_by = NULL WHERE held_by IN (SELECT first FROM free)
-        """,
-        [UUID(first) for first in consumed],
-        [UUID(first) for first in released],
-    )
-    burned = [token for unit in units for token in unit.burned]
-    if burned:
-        await erase_rows(connection, burned)
-
-
-async def _keep_answers(
-    connection: Connection, units: Sequence[tuple[SettleIntent, Placed]]
+async def _settle_requests(
+    connection: Connection,
+    units: Sequence[SettleIntent],
+    own: Sequence[tuple[str, tuple[Settlement, Placed]]],
 ) -> None:
-    kept = [(unit, unit.answer, place) for unit, place in units if unit.answer]
-    if not kept:
-        return
+    """Show what became of each request, do right by its cards, and keep its answer."""
+    shown = [(first, one, place) for first, (one, place) in own]
+    consumed = {unit.first for unit in units if _consumes(unit.settlements[0])}
+    released = {unit.first for unit in units if _releases(unit.settlements[0])} - consumed
+    answers = [(unit.settlements[0].intent, unit.answer) for unit in units if unit.answer]
+    at = shown[0][2].at  # of the batch
     await connection.execute(
-        "INSERT INTO answer (intent, tenant, ciphertext, key_version, expires_at)"
-        " SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::timestamptz[])"
-        " ON CONFLICT (intent) DO NOTHING",
-        [UUID(unit.settlements[0].intent) for unit, _, _ in kept],
-        [answer.tenant for _, answer, _ in kept],
-        [answer.ciphertext for _, answer, _ in kept],
-        [answer.key_version for _, answer, _ in kept],
-        [place.at + ANSWER_KEPT for _, _, place in kept],
+        _SETTLE_REQUESTS,
+        [first for first, _, _ in shown],
+        [one.intent for _, one, _ in shown],
+        [place.idx for _, _, place in shown],
+        [place.leaf for _, _, place in shown],
+        at,
+        [one.processor_reference for _, one, _ in shown],
+        [one.decline_code for _, one, _ in shown],
+        [one.authorization_code for _, one, _ in shown],
+        list(consumed),
+        list(released),
+        [intent for intent, _ in answers],
+        [answer.tenant for _, answer in answers],
+        [answer.ciphertext for _, answer in answers],
+        [answer.key_version for _, answer in answers],
+        at + ANSWER_KEPT,
     )
+
+
+def _consumes(settlement: Settlement) -> bool:
+    return settlement.result in CONSUMES_CVC
+
+
+def _releases(settlement: Settlement) -> bool:
+    return settlement.state not in KEEPS_CVC_CLAIMED
+
+
+# PCI DSS 3.3.1: what becomes of the codes is in the transaction of the outcome. Nothing is given
+# back while another send of the same request may have reached the processor.
+_SETTLE_REQUESTS: Final = """
+WITH shown AS (
+  UPDATE authorizations a SET state = t.state, result = t.result, idx = w.idx, leaf = w.leaf,
+    processor_reference = coalesce(w.processor_reference, a.processor_reference),
+    decline_code = CASE WHEN t.intent = w.intent THEN w.decline_code ELSE a.decline_code END,
+    authorization_code =
+      CASE WHEN t.intent = w.intent THEN w.authorization_code ELSE a.authorization_code END,
+    updated_at = $5
+  FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $6::text[], $7::text[],
+      $8::text[])
+    AS w (first, intent, idx, leaf, processor_reference, decline_code, authorization_code)
+  CROSS JOIN LATERAL ( -- one under way or in doubt; else the latest with which something was done
+    SELECT s.intent, s.state, s.result FROM intent_state s WHERE s.first = w.first
+    ORDER BY s.state = 'attempted' DESC, s.state = 'unknown' DESC,
+      s.state = 'not_sent' OR coalesce(s.result = 'error', false), s.attempt DESC
+    LIMIT 1) t
+  WHERE a.first = w.first
+), gone AS (
+  DELETE FROM cvc USING unnest($9::uuid[]) AS w (first) WHERE cvc.claimed_by = w.first
+), free AS (
+  SELECT w.first FROM unnest($10::uuid[]) AS w (first) WHERE (
+    SELECT bool_and(u.state NOT IN ('attempted', 'unknown')) -- by `first`, not among all open ones
+    FROM intent_state u WHERE u.first = w.first)
+), back AS (
+  UPDATE cvc SET claimed_by = NULL FROM free WHERE cvc.claimed_by = free.first
+), singles AS (
+  UPDATE token SET held_by = NULL WHERE held_by IN (SELECT first FROM free)
+    AND id = ANY (ARRAY(SELECT unnest(i.tokens) FROM free JOIN intent_state i USING (first)))
+)
+INSERT INTO answer (intent, tenant, ciphertext, key_version, expires_at)
+SELECT intent, tenant, ciphertext, version, $15
+FROM unnest($11::uuid[], $12::text[], $13::text[], $14::int[])
+  AS w (intent, tenant, ciphertext, version)
+ON CONFLICT (intent) DO NOTHING
+"""

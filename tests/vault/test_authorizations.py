@@ -32,7 +32,6 @@ from vault.authorization import (
 from vault.authorization_table import AuthorizationTable
 from vault.authorizations import (
     ANSWER_BYTES_MAX,
-    RECONCILER,
     Answer,
     Authorizations,
     Call,
@@ -56,6 +55,7 @@ from vault.keys import Keyed, RevealKeys
 from vault.ledger.entry import AuthorizationResolved, Entry, Opening, Outcome, TokenDeleted
 from vault.ledger.store import Ledger
 from vault.ledger.unit import Line
+from vault.resolutions import RECONCILER
 from vault.spool import Spool
 from vault.token_table import TokenRow
 

@@ -238,6 +238,28 @@ async def test_nothing_is_given_back_while_another_send_may_have_reached_the_pro
     assert await holder_of(shared_store, row) == "None"
 
 
+@pytest.mark.guards("T-71")
+async def test_of_two_outcomes_in_one_batch_the_one_that_consumes_wins(
+    shared_store: Store, replica: Replica
+) -> None:
+    sender = Sender()
+    row = sender.row(single_use=True)
+    await append(replica, create(row, cvc=new_cvc()))
+    one = sender.opens(row, cvc=True)
+    two = sender.opens(row, cvc=True, first=one.facts.first, attempt=2)
+    await append(replica, one, sender.settles(one, State.UNKNOWN), two)
+    outcomes = await together(
+        shared_store,
+        replica,
+        sender.settles(two, State.COMPLETED, Result.APPROVED, burned=[row]),
+        sender.settles(one, State.RESOLVED, Result.ERROR),
+    )
+    assert [type(each) for each in outcomes] == [list, list]
+    assert await code_of(shared_store, row) == "gone"
+    assert await holder_of(shared_store, row) == "gone"
+    assert (await shown(shared_store, one))["result"] == "approved"
+
+
 # --- tokens for one use ---------------------------------------------------------------------
 
 
@@ -419,6 +441,18 @@ async def test_what_is_shown_is_the_latest_send_s(shared_store: Store, replica: 
     await append(replica, refused)
     row = await shown(shared_store, one)
     assert (row["state"], row["result"], row["decline_code"]) == ("resolved", "approved", None)
+
+
+async def test_a_send_in_doubt_is_shown_whatever_a_later_one_said(
+    shared_store: Store, replica: Replica
+) -> None:
+    sender = Sender()
+    one = sender.opens()
+    two = sender.opens(first=one.facts.first, attempt=2)
+    await append(replica, one, sender.settles(one, State.UNKNOWN), two)
+    await append(replica, sender.settles(two, State.COMPLETED, Result.DECLINED, decline_code="no"))
+    row = await shown(shared_store, one)
+    assert (row["state"], row["result"], row["decline_code"]) == ("unknown", None, None)
 
 
 async def test_a_late_answer_to_an_earlier_send_does_not_hide_one_under_way(

@@ -13,16 +13,14 @@ acknowledgment before COMMIT has returned.
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from time import perf_counter
 from typing import Final
 from uuid import UUID
-
-import asyncpg
 
 from vault.db import FOREIGN, Database, store_error
 from vault.errors import (
@@ -35,39 +33,28 @@ from vault.errors import (
 from vault.ledger.entry import EntryRefused, Stamp, encode
 from vault.ledger.tree import CompactRange, leaf_hash
 from vault.ledger.unit import Placed, Unit
+from vault.ledger.writer_connection import (
+    COMMIT_SECONDS,
+    CORRUPT,
+    NO_ROOM,
+    TRY_AGAIN,
+    Added,
+    Doubtful,
+    Inconsistent,
+    WriterConnection,
+)
 from vault.observer import Observer
 
 QUEUE_UNITS_MAX: Final = 4096
 BATCH_UNITS_MAX: Final = 256
 APPEND_SECONDS: Final = 2.0
-COMMIT_SECONDS: Final = 2.0
-WORK_SECONDS: Final = 5.0  # all before COMMIT: longer than the server's own limits
 RETRY_SECONDS: Final = 0.2
-PAGE_ENTRIES: Final = 10_000
-
-# Lock not available, serialization failure, deadlock: nothing was written, so try again.
-TRY_AGAIN: Final = (
-    asyncpg.LockNotAvailableError,
-    asyncpg.SerializationError,
-    asyncpg.DeadlockDetectedError,
-)
-DOUBTFUL_WARNING: Final = "01000"  # "canceling wait for synchronous replication"
-
-
-class _Doubtful(Exception):
-    """COMMIT was sent and its answer is not known."""
+TEST_WRITE_SECONDS: Final = 1.0
+NO_ROOM_CAUSE: Final = "no room"  # PostgreSQL said so; ends with a commit
 
 
 class _TryAgain(Exception):
     """The batch was refused before it wrote anything."""
-
-
-class _Inconsistent(Exception):
-    """The head contradicts itself, or what this process saw acknowledged."""
-
-    def __init__(self, cause: str) -> None:
-        super().__init__(cause)
-        self.cause = cause
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +87,7 @@ class _Batch:
 
     taken: list[_Waiting] = field(default_factory=list)
     places: list[list[Placed]] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
+    added: Added = field(default_factory=Added)
     refused: list[tuple[_Waiting, CustodyError]] = field(default_factory=list)
 
     def everybody(self) -> list[_Waiting]:
@@ -119,26 +106,29 @@ class Ledger:
         now: Callable[[], datetime],
         observer: Observer,
     ) -> None:
-        self._database = database
+        self._line = WriterConnection(database, replica=replica, boot=boot)
         self._replica = replica
-        self._boot = boot
+        self._boot = str(boot)
         self._now = now
         self._observer = observer
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
-        self._warned = False
         self._acknowledged: CompactRange | None = None
         self._in_doubt: _Batch | None = None
         self._next_n = 0
         self._closing = False
         self._seals: dict[str, None] = {}
+        self._refusals: dict[str, type[CustodyError]] = {}
 
     @property
     def sealed_because(self) -> str | None:
         """The first of the causes for which no card is disclosed; None while there is none."""
         return next(iter(self._seals), None)
+
+    @property
+    def seal_causes(self) -> frozenset[str]:
+        return frozenset(self._seals)
 
     @property
     def size(self) -> int:
@@ -162,7 +152,7 @@ class Ledger:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         self._fail_all(LedgerUnavailable())
-        self._drop_connection()
+        self._line.drop()
 
     def seal(self, cause: str) -> None:
         """Stop disclosures, after a proven inconsistency or an outcome that is not recorded."""
@@ -172,15 +162,28 @@ class Ledger:
         """Take back a seal whose cause is gone by itself (a drained spool), and no other."""
         self._seals.pop(cause, None)
 
+    def refuse_intents(self, cause: str, error: type[CustodyError] | None) -> None:
+        """Refuse new intents and tokens with this error until the same cause comes with None.
+
+        What ends something that was begun is still appended. Each cause is its own: none of
+        them lifts another's refusal.
+        """
+        if error is None:
+            self._refusals.pop(cause, None)
+        else:
+            self._refusals[cause] = error
+
     async def append(self, unit: Unit, *, seconds: float = APPEND_SECONDS) -> Sequence[Placed]:
         """Make a unit durable and return the place of each of its lines.
 
         Raises what its check refused it for; LedgerUnavailable when it is not known to be
         durable within `seconds` (it may become so later); Overloaded when the queue is full;
-        LedgerSealed when it would open a card while the ledger is sealed.
+        LedgerSealed when it would open a card while the ledger is sealed; what new intents and
+        tokens are refused with at the moment.
         """
-        if unit.opens_cards and self.sealed_because is not None:
-            raise LedgerSealed
+        refusal = self._refusal(unit)
+        if refusal is not None:
+            raise refusal
         if self._closing or self._task is None or self._task.done():
             raise LedgerUnavailable
         if len(self._queue) >= QUEUE_UNITS_MAX:
@@ -200,18 +203,34 @@ class Ledger:
         finally:
             deadline.cancel()
 
+    def _refusal(self, unit: Unit) -> CustodyError | None:
+        """What forbids a unit that would be welcome otherwise."""
+        if self._seals and unit.opens_cards:
+            return LedgerSealed()
+        if self._refusals and unit.begins:
+            return next(iter(self._refusals.values()))()
+        return None
+
     # --- the writer -----------------------------------------------------------------------
 
     async def _write(self) -> None:
         try:
             while not (self._closing and not self._queue and self._in_doubt is None):
-                if not self._queue and self._in_doubt is None:
-                    self._wake.clear()
-                    await self._wake.wait()
-                    continue
-                await self._step()
+                if self._queue or self._in_doubt is not None or await self._must_try():
+                    await self._step()
         finally:
             self._fail_all(LedgerUnavailable())
+
+    async def _must_try(self) -> bool:
+        """Wait for something to append; a store that had no room is tried even if none comes."""
+        self._wake.clear()
+        if NO_ROOM_CAUSE not in self._refusals:
+            await self._wake.wait()
+            return False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TEST_WRITE_SECONDS):
+                await self._wake.wait()
+        return not self._closing
 
     async def _step(self) -> None:
         """One transaction, and what follows from how it ended."""
@@ -223,16 +242,16 @@ class Ledger:
                 entries = await self._append_waiting(taken)
             else:
                 await self._settle_doubt()
-        except _Doubtful:
+        except Doubtful:
             result = "doubtful"
-            self._drop_connection()
+            self._line.drop()
         except _TryAgain:
             result = "again"
             self._put_back(taken)
-        except (_Inconsistent, StoreUnavailable, *FOREIGN) as error:
+        except (Inconsistent, StoreUnavailable, *FOREIGN) as error:
             result = "failed"
             failure = self._failure(error)
-            self._drop_connection()
+            self._line.drop()
             self._lose(taken or self._take_all(), failure)
         except BaseException:  # a bug, or the end: nobody may be left waiting
             self._put_back(taken)
@@ -245,53 +264,41 @@ class Ledger:
 
     def _failure(self, error: BaseException) -> CustodyError:
         """Our error for what ended a transaction before its COMMIT: nothing was written."""
-        if isinstance(error, _Inconsistent):
+        if isinstance(error, CORRUPT):
+            self.seal("corrupt")
+        if isinstance(error, Inconsistent):
             self.seal(error.cause)
             return LedgerUnavailable()
-        return error if isinstance(error, StoreUnavailable) else store_error(type(error))()
+        kind = type(error) if isinstance(error, StoreUnavailable) else store_error(type(error))
+        if isinstance(error, NO_ROOM):
+            self.refuse_intents(NO_ROOM_CAUSE, kind)
+        return kind()
 
     async def _append_waiting(self, taken: list[_Waiting]) -> int:
-        connection = await self._connected()
+        line = self._line
+        await line.open(self._acknowledged)
         try:
-            with _bounded(connection):
-                head = await self._begin(connection)
+            with line.bounded():
+                head = await line.begin(self._acknowledged)
                 taken.extend(self._drain())
-                batch, grown = await self._fill(connection, head, taken)
-                if not batch.taken:
-                    await connection.execute("ROLLBACK")
-                    self._refuse(batch)
-                    return 0
-                await self._insert(connection, head, grown, batch)
+                batch, grown = await self._fill(head, taken)
+                if batch.taken:
+                    await line.insert(head, grown, batch.added, self._next_n)
+                elif NO_ROOM_CAUSE in self._refusals:
+                    await line.touch()
         except TRY_AGAIN:
             pass
         else:
+            if not batch.taken and NO_ROOM_CAUSE not in self._refusals:
+                await line.roll_back()
+                self._refuse(batch)
+                return 0
             self._in_doubt = batch
-            await self._commit(connection)
+            await line.commit()
             self._acknowledge(batch, grown)
-            return len(batch.bodies)
-        await self._roll_back(connection)
+            return len(batch.added.bodies)
+        await line.roll_back()
         raise _TryAgain
-
-    async def _begin(self, connection: "asyncpg.Connection[asyncpg.Record]") -> CompactRange:
-        """Take the head lock: the lock and the state are the same row."""
-        await connection.execute("BEGIN")
-        row = await connection.fetchrow(
-            "SELECT size, root, peaks FROM head WHERE one = 1 FOR UPDATE"
-        )
-        if row is None:
-            raise _Inconsistent("root_mismatch")
-        try:
-            head = CompactRange.from_bytes(row["size"], row["peaks"])
-        except ValueError:
-            head = None
-        if head is None or head.root() != row["root"]:
-            raise _Inconsistent("root_mismatch")
-        last = self._acknowledged
-        if last is not None and (
-            head.size < last.size or (head.size == last.size and head.root() != last.root())
-        ):
-            raise _Inconsistent("rollback")
-        return head
 
     def _drain(self) -> list[_Waiting]:
         """After the lock: natural batching. Drops what its author has given up."""
@@ -301,19 +308,17 @@ class Ledger:
             waiting = self._queue.popleft()
             if waiting.is_given_up or waiting.give_up_at < now:
                 self._fail([waiting], LedgerUnavailable())
-            elif waiting.unit.opens_cards and self.sealed_because is not None:
-                self._fail([waiting], LedgerSealed())
+            elif (refusal := self._refusal(waiting.unit)) is not None:
+                self._fail([waiting], refusal)
             else:
                 taken.append(waiting)
         return taken
 
     async def _fill(
-        self,
-        connection: "asyncpg.Connection[asyncpg.Record]",
-        head: CompactRange,
-        taken: Sequence[_Waiting],
+        self, head: CompactRange, taken: Sequence[_Waiting]
     ) -> tuple[_Batch, CompactRange]:
         """Check, place and apply, kind by kind; a refused unit fails alone."""
+        connection = self._line.connection
         batch = _Batch()
         grown = CompactRange(head.size, head.peaks)
         at = self._now()
@@ -339,68 +344,25 @@ class Ledger:
         self, waiting: _Waiting, grown: CompactRange, batch: _Batch, at: datetime
     ) -> list[Placed]:
         """Stamp, encode and hash a unit's lines; a line that is no entry fails its unit alone."""
-        first = self._next_n + len(batch.bodies)
-        boot = str(self._boot)
+        added, lines = batch.added, waiting.unit.lines
+        first = self._next_n + len(added.bodies)
         try:
             bodies = [
-                encode(line.entry, Stamp(at, self._replica, boot, first + offset))
-                for offset, line in enumerate(waiting.unit.lines)
+                encode(line.entry, Stamp(at, self._replica, self._boot, first + offset))
+                for offset, line in enumerate(lines)
             ]
         except EntryRefused:
             batch.refused.append((waiting, CustodyError()))
             return []
-        batch.bodies.extend(bodies)
         places = []
         for body in bodies:
             leaf = leaf_hash(body)
             places.append(Placed(grown.size, leaf, at))
             grown.append(leaf)
+        added.lines.extend(lines)
+        added.places.extend(places)
+        added.bodies.extend(bodies)
         return places
-
-    async def _insert(
-        self,
-        connection: "asyncpg.Connection[asyncpg.Record]",
-        head: CompactRange,
-        grown: CompactRange,
-        batch: _Batch,
-    ) -> None:
-        lines = [line for waiting in batch.taken for line in waiting.unit.lines]
-        places = [place for unit_places in batch.places for place in unit_places]
-        with_detail = [line for line in lines if line.detail is not None]
-        status = await connection.execute(
-            _APPEND,
-            [place.idx for place in places],
-            [line.entry.id for line in lines],
-            [line.entry.type for line in lines],
-            [line.entry.intent_id for line in lines],
-            [place.leaf for place in places],
-            batch.bodies,
-            [line.entry.id for line in with_detail],
-            [line.detail.salt for line in with_detail if line.detail],
-            [line.detail.body for line in with_detail if line.detail],
-            self._replica,
-            self._boot,
-            self._next_n + len(lines) - 1,
-            head.size,
-            grown.size,
-            grown.root(),
-            grown.peaks_bytes(),
-        )
-        if status != "UPDATE 1":
-            raise _Inconsistent("fork")
-
-    async def _commit(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        """COMMIT with an outer deadline: a canceled COMMIT would report success (01000)."""
-        self._warned = False
-        commit = asyncio.create_task(connection.execute("COMMIT"), name="ledger-commit")
-        try:
-            await asyncio.wait((commit,), timeout=COMMIT_SECONDS)
-        finally:
-            if not commit.done():
-                connection.terminate()  # which ends the task, too
-            await asyncio.gather(commit, return_exceptions=True)
-        if commit.exception() is not None or self._warned:
-            raise _Doubtful
 
     async def _settle_doubt(self) -> None:
         """Find out what became of a batch whose COMMIT was not answered.
@@ -409,17 +371,17 @@ class Ledger:
         committed. None: it did not, and the same units are appended again. The commit of this
         look is itself a write, so with synchronous standbys its answer proves replication.
         """
-        batch = self._in_doubt
+        batch, line = self._in_doubt, self._line
         assert batch is not None
-        connection = await self._connected()
-        ids = [line.entry.id for waiting in batch.taken for line in waiting.unit.lines]
-        with _bounded(connection):
-            head = await self._begin(connection)
-            found = await connection.fetchval("SELECT count(*) FROM entry WHERE id = ANY($1)", ids)
+        ids = [entry_line.entry.id for entry_line in batch.added.lines]
+        await line.open(self._acknowledged)
+        with line.bounded():
+            head = await line.begin(self._acknowledged)
+            found = await line.present(ids)
             if found not in (0, len(ids)):
-                raise _Inconsistent("corrupt")
-            await connection.execute("UPDATE head SET touched = clock_timestamp() WHERE one = 1")
-        await self._commit(connection)
+                raise Inconsistent("corrupt")
+            await line.touch()
+        await line.commit()
         if found:
             self._acknowledge(batch, head)
         else:
@@ -429,7 +391,8 @@ class Ledger:
     def _acknowledge(self, batch: _Batch, grown: CompactRange) -> None:
         self._in_doubt = None
         self._acknowledged = grown
-        self._next_n += len(batch.bodies)
+        self._next_n += len(batch.added.bodies)
+        self.refuse_intents(NO_ROOM_CAUSE, None)
         for waiting, places in zip(batch.taken, batch.places, strict=True):
             if waiting.is_given_up:
                 self._owe_what_follows(waiting.unit)
@@ -449,56 +412,7 @@ class Ledger:
         for waiting, error in batch.refused:
             self._fail([waiting], error)
 
-    # --- connection and failures ------------------------------------------------------------
-
-    async def _connected(self) -> "asyncpg.Connection[asyncpg.Record]":
-        """Return the writer's connection; a new one must extend what was acknowledged."""
-        if self._connection is not None and not self._connection.is_closed():
-            return self._connection
-        connection = await self._database.connect_apart()
-        connection.add_log_listener(self._heard)
-        self._connection = connection
-        await self._check_extends(connection)
-        return connection
-
-    async def _check_extends(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        """A standby that lags, or an older copy, must not be appended to."""
-        last = self._acknowledged
-        if last is None:
-            return
-        with _bounded(connection):
-            head = await connection.fetchrow("SELECT size, root FROM head WHERE one = 1")
-        if head is None or head["size"] < last.size:
-            raise _Inconsistent("rollback")
-        grown = CompactRange(last.size, last.peaks)
-        while grown.size < head["size"]:
-            with _bounded(connection):
-                rows = await connection.fetch(
-                    "SELECT leaf_hash FROM entry WHERE idx >= $1 AND idx < $2 ORDER BY idx",
-                    grown.size,
-                    min(grown.size + PAGE_ENTRIES, head["size"]),
-                )
-            if not rows:
-                raise _Inconsistent("root_mismatch")
-            for row in rows:
-                grown.append(row["leaf_hash"])
-        if grown.root() != head["root"]:
-            raise _Inconsistent("rollback")
-
-    def _heard(self, _connection: object, message: object) -> None:
-        if getattr(message, "sqlstate", None) == DOUBTFUL_WARNING:
-            self._warned = True
-
-    async def _roll_back(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-        try:
-            await connection.execute("ROLLBACK")
-        except FOREIGN:
-            self._drop_connection()
-
-    def _drop_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
+    # --- failures -------------------------------------------------------------------------
 
     def _put_back(self, taken: Sequence[_Waiting]) -> None:
         self._queue.extendleft(reversed([one for one in taken if not one.future.done()]))
@@ -523,30 +437,3 @@ class Ledger:
         if self._in_doubt is not None:
             self._fail(self._in_doubt.everybody(), error)
         self._fail(self._take_all(), error)
-
-
-@contextmanager
-def _bounded(connection: "asyncpg.Connection[asyncpg.Record]") -> Iterator[None]:
-    """End a connection whose server falls silent before COMMIT: nothing was written then."""
-    loop = asyncio.get_running_loop()
-    watchdog = loop.call_later(WORK_SECONDS, connection.terminate)
-    try:
-        yield
-    finally:
-        watchdog.cancel()
-
-
-_APPEND: Final = """
-WITH entries AS (
-  INSERT INTO entry (idx, id, type, intent, leaf_hash, body)
-  SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::uuid[], $5::bytea[], $6::bytea[])
-), details AS (
-  INSERT INTO detail (id, salt, body)
-  SELECT * FROM unnest($7::uuid[], $8::bytea[], $9::bytea[]) ON CONFLICT DO NOTHING
-), counter AS (
-  INSERT INTO replica (id, boot, n) VALUES ($10, $11, $12)
-  ON CONFLICT (id) DO UPDATE SET boot = excluded.boot, n = excluded.n
-)
-UPDATE head SET size = $14, root = $15, peaks = $16, touched = clock_timestamp()
-WHERE one = 1 AND size = $13 AND ($13 = 0 OR EXISTS (SELECT 1 FROM entry WHERE idx = $13 - 1))
-"""

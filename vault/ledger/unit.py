@@ -13,10 +13,11 @@ from typing import ClassVar, Self
 
 from msgspec.structs import replace
 
+from vault.authorization import State
 from vault.db import Connection
 from vault.errors import CustodyError
 from vault.ledger.detail import DetailValue, commitment, detail_body
-from vault.ledger.entry import Draft, Entry
+from vault.ledger.entry import Draft, Entry, OfIntent, TokenCreated
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,12 @@ def committed(entry: Entry, words: Mapping[str, DetailValue | None], *, salt: by
     return Line(replace(entry, detail=commitment(salt, body)), Detail(salt, body))
 
 
+def _begins(entry: Draft) -> bool:
+    if isinstance(entry, OfIntent):
+        return entry.state is State.ATTEMPTED
+    return isinstance(entry, TokenCreated)
+
+
 class Unit(ABC):
     """Lines that are appended together."""
 
@@ -65,6 +72,11 @@ class Unit(ABC):
     def opens_cards(self) -> bool:
         """Whether a card is opened once this is durable: refused while the ledger is sealed."""
         return False
+
+    @property
+    def begins(self) -> bool:
+        """Whether it is a new intent or token: those are refused while the store lacks room."""
+        return any(_begins(line.entry) for line in self.lines)
 
     @classmethod
     @abstractmethod

@@ -20,14 +20,16 @@ from tests.vault.ledger.test_store import (
     together,
 )
 from tests.vault.postgres_relay import AtCommit, Relay, relayed
-from tests.vault.rows import create, ids_of, new_row, new_tenant, statement
+from tests.vault.rows import Sender, create, ids_of, new_row, new_tenant, statement
 from tests.vault.stores import Replica, Store, migrated, opened, until
 from vault import db
+from vault.authorization import State
 from vault.db import Database
 from vault.embedded.bootstrap import EmbeddedParts
 from vault.errors import LedgerUnavailable, StoreFull, StoreUnavailable
 from vault.ledger import store as writer
-from vault.ledger.unit import Placed
+from vault.ledger import writer_connection
+from vault.ledger.unit import Placed, Unit
 from vault.token_table import CreateToken
 
 pytestmark = pytest.mark.embedded
@@ -93,7 +95,7 @@ async def test_a_commit_without_an_answer_is_found_out_about(
     monkeypatch: pytest.MonkeyPatch,
     plan: AtCommit,
 ) -> None:
-    monkeypatch.setattr(writer, "COMMIT_SECONDS", 0.3)
+    monkeypatch.setattr(writer_connection, "COMMIT_SECONDS", 0.3)
     replica, relay = relayed_replica
     units = new_tokens(5)
     relay.at_commit = [plan]
@@ -201,7 +203,7 @@ async def test_what_is_owed_to_the_ledger_waits_until_it_can_be_appended(
         await store.until_blocked()
         with pytest.raises(LedgerUnavailable):
             await task
-        relay.cut_before = b"BEGIN\x00"  # of what is owed
+        relay.cut_before = b"BEGIN"  # of what is owed
         relay.then = relay.refuse
         await other.execute("SELECT pg_advisory_unlock(1)")
         await until(lambda: not relay.cut_before)
@@ -241,7 +243,7 @@ async def test_holding_the_lock_proves_that_the_old_transaction_has_ended(
     store: Store, monkeypatch: pytest.MonkeyPatch, lock_timeout: str
 ) -> None:
     """The client's patience ends while the server is still at it, and commits after all."""
-    monkeypatch.setattr(writer, "COMMIT_SECONDS", 0.2)
+    monkeypatch.setattr(writer_connection, "COMMIT_SECONDS", 0.2)
     monkeypatch.setitem(db.SETTINGS, "lock_timeout", lock_timeout)
     units = new_tokens(3)
     async with store.replica() as replica, store.session(owner=True) as other:
@@ -253,7 +255,7 @@ async def test_holding_the_lock_proves_that_the_old_transaction_has_ended(
             await until(lambda: "failed" in replica.appends.results)
         await store.until_blocked(2)  # the old transaction, and who waits for its end
         assert not any(task.done() for task in tasks)
-        monkeypatch.setattr(writer, "COMMIT_SECONDS", 2)
+        monkeypatch.setattr(writer_connection, "COMMIT_SECONDS", 2)
         await other.execute("SELECT pg_advisory_unlock(1)")
         outcomes = await asyncio.gather(*tasks)
         await acknowledged_iff_present(store, units, outcomes)
@@ -358,6 +360,83 @@ async def test_a_disk_that_is_full_or_fails_fails_the_batch(
         await stays_well(store, replica)
 
 
+@pytest.mark.guards("F-18")
+@pytest.mark.parametrize(("code", "error"), [("53100", StoreFull), ("58030", StoreUnavailable)])
+async def test_after_a_full_disk_nothing_new_begins_until_a_write_has_committed(
+    store: Store, monkeypatch: pytest.MonkeyPatch, code: str, error: type[StoreUnavailable]
+) -> None:
+    monkeypatch.setattr(writer, "TEST_WRITE_SECONDS", 0.02)
+    sender = Sender()
+    async with store.replica() as replica:
+        under_way = sender.opens()
+        await replica.ledger.append(under_way)
+        await fills(store, code)
+        (outcome,) = await together(store, replica, sender.opens())
+        assert type(outcome) is error
+        async with store.head_locked():  # at once: nobody waits to be refused
+            for refused in (sender.opens(), *new_tokens(1)):
+                with pytest.raises(error):
+                    await replica.ledger.append(refused)
+        with pytest.raises(error):  # tried, unlike those
+            await replica.ledger.append(sender.settles(under_way, State.UNKNOWN), seconds=10)
+        assert replica.ledger.sealed_because is None
+        failed = len(replica.appends.seen)
+        await until(lambda: len(replica.appends.seen) > failed + 2)  # though nobody asks
+        assert replica.appends.results == {"failed", "ok"}
+        with pytest.raises(error):
+            await replica.ledger.append(sender.opens())
+
+        await store.do("DROP TRIGGER full_disk ON head")
+        async with asyncio.timeout(10):
+            while not await appends(replica, sender.opens()):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+        await replica.ledger.append(sender.settles(under_way, State.UNKNOWN))
+        await stays_well(store, replica)
+
+
+@pytest.mark.guards("F-18")
+async def test_what_ends_something_shows_that_there_is_room_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "TEST_WRITE_SECONDS", 100)
+    async with store.replica() as replica:
+        await fills(store, "53100")
+        await together(store, replica, Sender().opens())
+        await store.do("DROP TRIGGER full_disk ON head")
+        await replica.ledger.append(statement())
+        await replica.ledger.append(Sender().opens())
+
+
+@pytest.mark.guards("F-18")
+async def test_a_writer_that_waits_for_room_can_be_closed(store: Store) -> None:
+    async with store.replica() as replica:
+        await fills(store, "53100")
+        await together(store, replica, Sender().opens())
+        await asyncio.wait_for(replica.ledger.close(), 3)
+
+
+async def fills(store: Store, code: str) -> None:
+    """Let each transaction of the ledger fail, as on a full disk."""
+    await store.do(
+        f"""
+        CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+          RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$;
+        CREATE TRIGGER full_disk BEFORE UPDATE ON head
+          FOR EACH ROW EXECUTE FUNCTION full_disk();
+        """
+    )
+
+
+@pytest.mark.guards("F-20", "F-53")
+@pytest.mark.parametrize("code", ["XX001", "XX002"])
+async def test_damaged_pages_seal(store: Store, code: str) -> None:
+    async with store.replica() as replica:
+        await fails_once(store, code)
+        (outcome,) = await together(store, replica, statement())
+        assert type(outcome) is StoreUnavailable
+        assert replica.ledger.sealed_because == "corrupt"
+
+
 # --- connections ----------------------------------------------------------------------------
 
 
@@ -393,7 +472,7 @@ async def test_without_a_database_all_are_refused_at_once_and_later_it_goes_on(
 async def test_a_primary_that_was_demoted_is_left(store: Store) -> None:
     async with store.replica() as replica:
         await store.do(f"ALTER DATABASE {store.dsns.name} SET default_transaction_read_only = on")
-        replica.ledger._drop_connection()
+        replica.ledger._line.drop()
         with pytest.raises(StoreUnavailable):
             await replica.ledger.append(statement())
         async with store.session(owner=True) as owner:
@@ -413,9 +492,9 @@ async def test_a_database_that_falls_silent_is_left_in_time(
     monkeypatch: pytest.MonkeyPatch,
     when: str,
 ) -> None:
-    monkeypatch.setattr(writer, "WORK_SECONDS", 0.3)
+    monkeypatch.setattr(writer_connection, "WORK_SECONDS", 0.3)
     monkeypatch.setattr(db, "CONNECT_SECONDS", 0.3)
-    monkeypatch.setattr(writer, "COMMIT_SECONDS", 0.3)
+    monkeypatch.setattr(writer_connection, "COMMIT_SECONDS", 0.3)
     replica, relay = relayed_replica
     relay.then = relay.hush
     match when:
@@ -436,9 +515,9 @@ async def test_a_database_that_falls_silent_is_left_in_time(
     await stays_well(store, replica)
 
 
-async def appends(replica: Replica) -> bool:
+async def appends(replica: Replica, unit: Unit | None = None) -> bool:
     try:
-        await replica.ledger.append(statement(), seconds=1)
+        await replica.ledger.append(unit or statement(), seconds=1)
     except (LedgerUnavailable, StoreUnavailable):
         return False
     return True

@@ -184,7 +184,7 @@ async def test_a_new_connection_must_lead_to_what_was_acknowledged(
 async def test_a_new_connection_follows_what_others_have_appended(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vault.ledger.store.PAGE_ENTRIES", 7)
+    monkeypatch.setattr("vault.ledger.writer_connection.PAGE_ENTRIES", 7)
     async with behind_relay(store) as (replica, relay), store.replica() as other:
         await replica.ledger.append(statement())
         relay.cut_all()
@@ -228,9 +228,10 @@ async def test_a_head_that_has_moved_is_not_overwritten(store: Store) -> None:
 async def test_half_of_a_batch_is_impossible(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vault.ledger.store.APPEND_SECONDS", 0.1)  # how long the end may take
     monkeypatch.setattr("vault.ledger.store.COMMIT_SECONDS", 0.4)
+    monkeypatch.setattr("vault.ledger.writer_connection.COMMIT_SECONDS", 0.4)
     async with behind_relay(store) as (first, relay):
         await first.ledger.close()  # what is under test has seen nothing acknowledged
-        database = first.ledger._database
+        database = first.ledger._line._database
         async with store.replica(database=database, start=False) as replica:
             relay.at_commit = [AtCommit.ANSWER_LOST]
             relay.then = relay.refuse
