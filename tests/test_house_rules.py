@@ -244,6 +244,7 @@ TESTED_BY = {
     "vault/freshness.py": "test_seals",
     "vault/ledger/looking_back.py": "test_check",
     "vault/ledger/pages.py": "test_examination",
+    "vault/ledger/summary.py": "test_examination",
     "vault/ledger/rules.py": "test_check",
     "vault/milestones.py": "test_crash_matrix",
     "vault/own_events.py": "test_ledger_api",

@@ -1,14 +1,23 @@
-"""`panward ledger`: check the record, without having to trust who keeps it."""
+"""`panward ledger verify`: check the record, without having to trust who keeps it.
 
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+What lives here: what an auditor says on the command line, and what is said back. What never may:
+how it is checked.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typer.models import OptionInfo
 
+from gateway.addresses import AddressAllow, HostRefused
 from gateway.commands.options import (
     EX_FAILED,
     ConfigOption,
@@ -16,125 +25,256 @@ from gateway.commands.options import (
     JsonOption,
     console,
     deployment_of,
+    fail,
     require_one,
     run,
     show,
 )
+from gateway.commands.verdict import document, tell
+from gateway.commands.verifying import (
+    Progress as Told,
+)
+from gateway.commands.verifying import (
+    Terms,
+    Verdict,
+    check_log,
+    verify_log,
+)
 from gateway.config import Config
-from vault.db import Database
+from gateway.https_client import HttpsClient, HttpsUrl, Unwatched, UrlRefused
+from gateway.log_origin import ExportFolder, HttpOrigin, LogFiles, OriginFailed, TiledLog
 from vault.embedded.layout import Layout
 from vault.errors import StartRefused
-from vault.ledger.audit_join import AuditJoin
-from vault.ledger.check import LogCheck, Report
-from vault.ledger.entry import EntryRefused, decode
-from vault.ledger.reading import read_entries, read_head
+from vault.ledger.check import TIMEOUT_SECONDS, LogCheck
+from vault.ledger.held import SignedHead, Source, Trust
+from vault.ledger.note import NoteRefused, VerifierKey
+from vault.ledger.policy import Policy, parse_policy
+
+__all__ = ["Verdict", "check_log", "document", "ledger", "verify"]
+
+ORIGIN_TIMEOUT_SECONDS: Final = 30.0
 
 ledger = typer.Typer(help="The record of every authorization.", no_args_is_help=True)
 
+
+def _file(name: str, what: str) -> OptionInfo:
+    option: OptionInfo = typer.Option(name, metavar="FILE", exists=True, dir_okay=False, help=what)
+    return option
+
+
 AuditOption = Annotated[
     list[Path] | None,
-    typer.Option(
+    _file(
         "--vault-audit",
-        metavar="FILE",
-        exists=True,
-        dir_okay=False,
-        help="HashiCorp Vault's audit log: every decrypt must have an earlier intent. Repeatable.",
+        "HashiCorp Vault's audit log: every decrypt must have an earlier intent. Repeatable.",
     ),
 ]
 DsnOption = Annotated[
     Path | None,
     typer.Option("--dsn-file", metavar="FILE", help="Check a copy at the address in this file."),
 ]
+OriginOption = Annotated[
+    str | None,
+    typer.Option("--origin", metavar="URL", help="Check what is published below this address."),
+]
+ExportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--export", metavar="DIR", exists=True, file_okay=False, help="Check an exported log."
+    ),
+]
+AuditorKeyOption = Annotated[
+    Path | None, _file("--auditor-key-file", "The key that the origin asks for.")
+]
+AuthorityOption = Annotated[
+    Path | None, _file("--ca-file", "Who issued the origin's certificate, if none of the system's.")
+]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--address-allow", metavar="NET", help="A private network the origin may be in. Repeatable."
+    ),
+]
+KeyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vkey", metavar="TEXT|FILE", help="The log's key, as you were given it. Repeatable."
+    ),
+]
+PolicyOption = Annotated[
+    Path | None, _file("--policy", "Which logs, and how many of which witnesses, are believed.")
+]
+HeldOption = Annotated[
+    list[Path] | None,
+    _file("--held", "A checkpoint that you kept: the log must still begin with it. Repeatable."),
+]
+HoldOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--hold", metavar="FILE", dir_okay=False, help="Keep the newest checkpoint, if all is good."
+    ),
+]
+TimeoutOption = Annotated[
+    float,
+    typer.Option("--timeout-seconds", min=0, help="The longest that a processor is waited for."),
+]
+SkipDetailsOption = Annotated[
+    bool,
+    typer.Option("--skip-details", help="Leave out the details that entries commit to: faster."),
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What `ledger verify` found; `join` is None when no audit log was given."""
+class _Place:
+    """Where the log is: exactly one of them."""
 
-    report: Report
-    join: AuditJoin | None
-
-    @property
-    def is_good(self) -> bool:
-        joined = self.join is None or self.join.unmatched_total == 0
-        return joined and self.report.violations_total == 0
+    config: Path | None
+    embedded: Path | None
+    dsn_file: Path | None
+    origin: str | None
+    export: Path | None
 
 
 @ledger.command("verify")
-def verify(
+def verify(  # noqa: PLR0913, PLR0917 - the options of the command
     config: ConfigOption = None,
     embedded: EmbeddedOption = None,
-    vault_audit: AuditOption = None,
     dsn_file: DsnOption = None,
+    origin: OriginOption = None,
+    auditor_key_file: AuditorKeyOption = None,
+    ca_file: AuthorityOption = None,
+    address_allow: AllowOption = None,
+    export: ExportOption = None,
+    vkey: KeyOption = None,
+    policy: PolicyOption = None,
+    held: HeldOption = None,
+    hold: HoldOption = None,
+    vault_audit: AuditOption = None,
+    timeout_seconds: TimeoutOption = TIMEOUT_SECONDS,
     *,
+    skip_details: SkipDetailsOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute every leaf and the root, and check every rule that an auditor would."""
-    verdicts: list[Verdict] = []
+    """Recompute every leaf and the root, and check every rule that an auditor would.
 
-    async def work() -> None:
-        if dsn_file is not None:
-            dsn = _dsn(dsn_file)
-            verdicts.append(await check_log(dsn, vault_audit or []))
-            return
-        require_one(config, embedded)
-        async with deployment_of(config, embedded) as found:
-            audits = vault_audit or _own_audit(found)
-            dsn = found.secret(found.database.runtime_dsn_file)
-            verdicts.append(await check_log(dsn, audits))
-
-    run(work())
-    _tell(verdicts[0], as_json=as_json)
-    if not verdicts[0].is_good:
+    The log is a deployment's (--config, --embedded), a database (--dsn-file), what is published
+    (--origin) or exported (--export). Exit code 1: not good, the first entry concerned first.
+    """
+    place = _Place(config, embedded, dsn_file, origin, export)
+    _require_one(place)
+    terms = Terms(
+        trust=_trust(vkey or [], policy),
+        held=[_held(path) for path in held or []],
+        audits=vault_audit or [],
+        timeout_seconds=timeout_seconds,
+        details=not skip_details,
+        is_live=export is None,
+    )
+    verdict = _verdict(place, terms, _reach(origin, auditor_key_file, ca_file, address_allow))
+    if hold is not None and verdict.is_good:
+        _keep(hold, verdict.latest)
+    if as_json:
+        show(document(verdict))
+    else:
+        tell(verdict)
+    if not verdict.is_good:
         raise typer.Exit(EX_FAILED)
 
 
-async def check_log(dsn: str, audits: Sequence[Path]) -> Verdict:
-    """Read the log at an address, and what HashiCorp Vault wrote about it.
+# --- where the log is -----------------------------------------------------------------------
 
-    Raises StoreUnavailable.
-    """
-    # What the audit log says now is looked up in the log as it is afterwards: an intent comes
-    # before its decrypts, so none of these can lack one that is still to come.
-    sizes = [audit.stat().st_size for audit in audits]
-    database = await Database.open(dsn)
-    join = AuditJoin() if audits else None
-    check = LogCheck()
+Reach = Callable[[], HttpsClient]
+
+
+def _require_one(place: _Place) -> None:
+    given = [place.dsn_file, place.origin, place.export]
+    if not any(given):
+        require_one(place.config, place.embedded)
+    elif sum(one is not None for one in (*given, place.config, place.embedded)) > 1:
+        raise typer.BadParameter("give one of --config, --embedded, --dsn-file, --origin, --export")
+
+
+def _verdict(place: _Place, terms: Terms, reach: Reach | None) -> Verdict:
+    verdicts: list[Verdict] = []
+    problem: str | None = None
+
+    async def work() -> None:
+        with _progress() as told:
+            verdicts.append(await _verified(place, terms, reach, told))
+
     try:
-        head = await read_head(database)
-        with _progress() as progress:
-            task = progress.add_task("entries", total=head.size) if progress else None
-            async for page in read_entries(database, below=head.size):
-                for entry in page:
-                    check.feed(entry.index, entry.body, entry.leaf, entry.type, entry.intent)
-                    if join is not None:
-                        _join(join, entry.body)
-                if progress is not None and task is not None:
-                    progress.advance(task, len(page))
-    finally:
-        await database.close()
-    report = check.finish(head.size, head.root)
-    if join is not None:
-        for audit, size in zip(audits, sizes, strict=True):
-            with audit.open("rb") as lines:
-                join.add_lines(_until(lines, size))
-    return Verdict(report, join)
+        run(work())
+    except OriginFailed as failed:
+        problem = str(failed)
+    if problem is not None:
+        fail(problem)
+    return verdicts[0]
 
 
-def _until(lines: BinaryIO, size: int) -> Iterator[bytes]:
-    """The whole lines of a file's first `size` bytes; the last may still be written."""
-    for line in lines:
-        size -= len(line)
-        if size < 0 or not line.endswith(b"\n"):
-            return
-        yield line
+async def _verified(place: _Place, terms: Terms, reach: Reach | None, told: Told) -> Verdict:
+    if place.export is not None:
+        return await _verified_files(ExportFolder(place.export), terms, told)
+    if reach is not None:
+        client = reach()
+        try:
+            return await _verified_files(HttpOrigin(client), terms, told)
+        finally:
+            await client.close()
+    if place.dsn_file is not None:
+        dsn = _text_of(place.dsn_file)
+        return await check_log(dsn, terms.audits, terms=terms, progress=told)
+    async with deployment_of(place.config, place.embedded) as found:
+        dsn = found.secret(found.database.runtime_dsn_file)
+        audits = terms.audits or _own_audit(found)
+        return await check_log(dsn, audits, terms=terms, progress=told)
 
 
-def _join(join: AuditJoin, body: bytes) -> None:
+async def _verified_files(files: LogFiles, terms: Terms, told: Told) -> Verdict:
+    check = LogCheck(terms.trust())
+    return await verify_log(TiledLog(files, check), check, terms, progress=told)
+
+
+def _reach(
+    origin: str | None, key_file: Path | None, ca_file: Path | None, networks: Sequence[str] | None
+) -> Reach | None:
+    """Say how the origin is called: a private address only if somebody has named it."""
+    if origin is None:
+        return None
+    headers = []
+    if key_file is not None:
+        headers.append(("Authorization", f"Bearer {_text_of(key_file)}"))
+    allow = _allow(origin, networks or ())
+
+    def reach() -> HttpsClient:
+        return HttpsClient(
+            origin,
+            Unwatched(),
+            name="origin",
+            ca_file=ca_file,
+            address_allow=allow,
+            headers=headers,
+            timeout_seconds=ORIGIN_TIMEOUT_SECONDS,
+        )
+
+    return reach
+
+
+def _allow(origin: str, networks: Sequence[str]) -> AddressAllow:
+    """Return which private networks the origin may be in; its own address if it is one."""
+    named = [*networks]
+    with suppress(ValueError):
+        address = ip_address(urlsplit(origin).hostname or "")
+        named += [] if address.is_global else [str(address)]
     try:
-        join.add_entry(decode(body))
-    except EntryRefused:
-        return  # the check says so
+        allow = AddressAllow.parse(named)
+        HttpsUrl.parse(origin, allow)
+    except UrlRefused:
+        problem = "--origin: https://host[:port][/path] of a host that may be called"
+    except HostRefused:
+        problem = "--address-allow: private networks only"
+    else:
+        return allow
+    raise typer.BadParameter(problem)
 
 
 def _own_audit(config: Config) -> list[Path]:
@@ -145,7 +285,65 @@ def _own_audit(config: Config) -> list[Path]:
     return [path] if path.is_file() else []
 
 
-def _dsn(file: Path) -> str:
+# --- what the auditor brings ------------------------------------------------------------------
+
+
+def _trust(keys: Sequence[str], policy_file: Path | None) -> Callable[[], Trust]:
+    parsed = [key for text in keys for key in _keys(text)]
+    policy = None if policy_file is None else _policy(policy_file)
+    return lambda: Trust(parsed, policy)
+
+
+def _keys(text: str) -> list[VerifierKey]:
+    """Read a key, or a file with one a line."""
+    file = Path(text)
+    lines = _text_of(file).splitlines() if file.is_file() else [text]
+    try:
+        return [VerifierKey.parse(line.strip()) for line in lines if line.strip()]
+    except NoteRefused as refused:
+        problem = str(refused)
+    raise typer.BadParameter(f"--vkey: {problem}")
+
+
+def _policy(file: Path) -> Policy:
+    try:
+        return parse_policy(file.read_text("utf-8"))
+    except (OSError, UnicodeError):
+        problem = f"{file} cannot be read"
+    except NoteRefused as refused:
+        problem = str(refused)
+    raise typer.BadParameter(f"--policy: {problem}")
+
+
+def _held(file: Path) -> SignedHead:
+    try:
+        return SignedHead.parse(file.read_bytes(), Source.HELD)
+    except OSError:
+        problem = f"{file} cannot be read"
+    except NoteRefused as refused:
+        problem = f"{file}: {refused}"
+    raise typer.BadParameter(f"--held: {problem}")
+
+
+def _keep(file: Path, note: bytes) -> None:
+    """Write the checkpoint for next time: whole, or not at all."""
+    if not note:
+        fail("the log has no checkpoint to hold")
+    fresh = file.with_name(f"{file.name}.new")
+    try:
+        with fresh.open("wb") as stream:
+            stream.write(note)
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(file)
+    except OSError:
+        problem = f"{file} cannot be written"
+    else:
+        return
+    fail(problem)
+
+
+def _text_of(file: Path) -> str:
     try:
         return file.read_text("ascii").strip()
     except (OSError, UnicodeError):
@@ -153,61 +351,13 @@ def _dsn(file: Path) -> str:
     raise StartRefused(f"{file} cannot be read")
 
 
-def _progress() -> "Progress | nullcontext[None]":
+@contextmanager
+def _progress() -> Iterator[Told]:
     """A bar on a terminal, nothing elsewhere."""
     if not console.is_terminal:
-        return nullcontext()
-    return Progress(
-        TextColumn("checking"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
-
-
-def _tell(verdict: Verdict, *, as_json: bool) -> None:
-    report, join = verdict.report, verdict.join
-    if as_json:
-        show(document(verdict))
+        yield lambda _done, _of: None
         return
-    typer.echo(f"{report.size} entries, root {report.root.hex()}")
-    for violation in report.violations:
-        where = "the log" if violation.index is None else f"entry {violation.index}"
-        typer.echo(f"{where}: {violation.message} ({violation.rule.value})")
-    if join is not None:
-        typer.echo(f"{join.decrypts} decrypts in the audit log, {join.unmatched_total} unmatched")
-        if join.torn:
-            typer.echo(f"{join.torn} records were cut off when the server of the keys died")
-        for unmatched in join.unmatched:
-            typer.echo(f"audit line {unmatched.line}: {unmatched.message} (V6)")
-    else:
-        typer.echo("no audit log of HashiCorp Vault was given: decrypts are not checked")
-    for open_intent in report.open_intents:
-        typer.echo(f"entry {open_intent.index}: still {open_intent.state.value}")
-    typer.echo("good" if verdict.is_good else "NOT good")
-
-
-def document(verdict: Verdict) -> dict[str, object]:
-    """The verdict for machines."""
-    report, join = verdict.report, verdict.join
-    return {
-        "good": verdict.is_good,
-        "size": report.size,
-        "root": report.root.hex(),
-        "violations": [
-            {"index": one.index, "rule": one.rule.value, "message": one.message}
-            for one in report.violations
-        ],
-        "violations_total": report.violations_total,
-        "open_intents": [
-            {"intent": one.intent, "state": one.state.value, "index": one.index}
-            for one in report.open_intents
-        ],
-        "decrypts": None if join is None else join.decrypts,
-        "torn": None if join is None else join.torn,
-        "unmatched": None
-        if join is None
-        else [{"line": one.line, "message": one.message} for one in join.unmatched],
-    }
+    columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("entries", total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)

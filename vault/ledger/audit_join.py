@@ -3,29 +3,39 @@
 Each item that was asked to be decrypted under `pan` or `cvc` carries the name of the intent that
 it belongs to. One without an earlier intent is a card that was opened off the record: the one
 check that sees code which never called the ledger. It proves coverage; order only within the
-tolerance of two clocks.
+tolerance of two clocks. The other way round, an intent that names items none of which was asked
+for was never sent: its numbers have not been in anybody's hands.
+
+Some 100 bytes are remembered of an intent that was sent.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Final
+from uuid import UUID
 
 import msgspec
 
-from vault.ledger.entry import AuthorizationAttempted, Entry, Outcome
+from vault.ledger.compact_index import CompactIndex
+from vault.ledger.entry import AuthorizationAttempted, Entry, OfIntent
+from vault.ledger.pages import INTENT_BYTES, Examined, Opening
 
-TOLERANCE: Final = timedelta(seconds=2)
-REPEAT: Final = timedelta(seconds=5)
+TOLERANCE_MS: Final = 2_000
+REPEAT_MS: Final = 5_000
 PATHS: Final[Mapping[str, str]] = {"transit/decrypt/pan": "pan", "transit/decrypt/cvc": "cvc"}
 MEDDLING: Final = ("transit/export/", "transit/backup/", "transit/byok-export/")
 VIOLATIONS_KEPT_MAX: Final = 1_000
 RECORD_START: Final = b'{"time":"'  # in a record itself, such quotation marks are escaped
 CRASHES_A_LINE_MAX: Final = 8
 
+_COUNT_BITS: Final = 8
+_COUNT_MAX: Final = (1 << _COUNT_BITS) - 1
+
 # One spelling only: another one of the same item would not be seen as its repetition.
 _POSITION: Final = re.compile("0|[1-9][0-9]?")
+_UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class _Item(msgspec.Struct):
@@ -55,42 +65,70 @@ class Unmatched:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Intent:
-    at: datetime
-    keys: tuple[str, ...]
-
-
-@dataclass(slots=True)
 class AuditJoin:
     """Fed the ledger's entries first, then the lines of the audit log."""
 
-    decrypts: int = 0
-    torn: int = 0  # records that a crash of the server cut off: what they ask for was not done
-    unmatched: list[Unmatched] = field(default_factory=list)
-    unmatched_total: int = 0
-    _intents: dict[str, _Intent] = field(default_factory=dict)
-    _ended: dict[str, datetime] = field(default_factory=dict)
-    _opened: dict[str, datetime] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.decrypts = 0
+        self.torn = 0  # records that a crash of the server cut off: what they ask was not done
+        self.unmatched: list[Unmatched] = []
+        self.unmatched_total = 0
+        self._intents = CompactIndex(INTENT_BYTES)  # time, and how many items
+        self._cvcs = CompactIndex(INTENT_BYTES)  # of those that open one: a bit for each place
+        self._ended = CompactIndex(INTENT_BYTES)  # time
+        self._opened = CompactIndex(INTENT_BYTES)  # a bit for each item
+        self._opened_at = CompactIndex(INTENT_BYTES + 1)  # time of each
+        self._heard: tuple[bytes, bytes] | None = None  # first and last record
+
+    def add_page(self, page: Examined) -> None:
+        """Remember the intents of a page, and the ends."""
+        for opening in page.intents:
+            number = milliseconds(opening.at) << _COUNT_BITS | len(opening.keys)
+            self._intents.put(opening.intent, number)
+            cvcs = sum(1 << place for place, key in enumerate(opening.keys) if key == "c")
+            if cvcs:
+                self._cvcs.put(opening.intent, cvcs)
+        for intent, at in page.ends:
+            self._ended.add(intent, milliseconds(at))
 
     def add_entry(self, entry: Entry) -> None:
         """Remember an intent, or its end."""
-        at = datetime.fromisoformat(entry.ts)
+        if not isinstance(entry, OfIntent):
+            return
+        intent, page = UUID(entry.intent).bytes, Examined(0, 1)
         if isinstance(entry, AuthorizationAttempted):
-            keys = tuple(opening.key for opening in entry.opens)
-            self._intents[entry.intent] = _Intent(at, keys)
-        elif isinstance(entry, Outcome):
-            self._ended.setdefault(entry.intent, at)
+            keys = "".join(opening.key[0] for opening in entry.opens)
+            page.intents.append(Opening(intent, entry.ts, keys))
+        else:
+            page.ends.append((intent, entry.ts))
+        self.add_page(page)
 
     def add_lines(self, lines: Iterable[bytes], *, first_line: int = 1) -> None:
         """Check each line of an audit log, in its order."""
         for number, line in enumerate(lines, first_line):
+            if line.startswith(RECORD_START):
+                time = line[len(RECORD_START) : line.find(b'"', len(RECORD_START))]
+                self._heard = (self._heard[0] if self._heard else time, time)
             if b"transit/" in line:
                 self._add_line(number, line)
 
     def opened(self, intent: str) -> bool:
         """Whether an item of this intent was asked for: if not, its card was never opened."""
-        return any(reference.startswith(f"{intent}/") for reference in self._opened)
+        return self._opened.get(UUID(intent).bytes) is not None
+
+    def not_opened(self) -> int:
+        """Count the intents that name items of which none was ever asked for.
+
+        Only those within the time that the audit log covers: of others it says nothing.
+        """
+        if self._heard is None:
+            return 0
+        first, last = (milliseconds(time.decode("ascii", "replace")) for time in self._heard)
+        return sum(
+            first <= number >> _COUNT_BITS <= last
+            for intent, number in self._intents.items()
+            if number & _COUNT_MAX and self._opened.get(intent) is None
+        )
 
     def _add_line(self, number: int, line: bytes) -> None:
         records = list(_records(line))
@@ -117,22 +155,33 @@ class AuditJoin:
             if problem is not None:
                 self._violate(number, problem)
 
-    def _problem(self, reference: str, key: str, at: datetime) -> str | None:
+    def _problem(self, reference: str, key: str, time: datetime) -> str | None:
         name, _, position = reference.partition("/")
-        intent = self._intents.get(name)
-        if intent is None:
+        intent = _binary(name)
+        number = None if intent is None else self._intents.get(intent)
+        if intent is None or number is None:
             return "decrypts without an intent on record"
-        if not _POSITION.fullmatch(position) or int(position) >= len(intent.keys):
+        began, items = number >> _COUNT_BITS, number & _COUNT_MAX
+        if not _POSITION.fullmatch(position) or int(position) >= items:
             return "decrypts an item that its intent does not name"
-        if intent.keys[int(position)] != key:
+        place, at = int(position), round(time.timestamp() * 1000)
+        if ((self._cvcs.get(intent) or 0) >> place & 1) != (key == "cvc"):
             return "decrypts under another key than its intent names"
-        if intent.at > at + TOLERANCE:
+        self._opened.put(intent, (self._opened.get(intent) or 0) | 1 << place)
+        return self._untimely(intent, place, began, at)
+
+    def _untimely(self, intent: bytes, place: int, began: int, at: int) -> str | None:
+        if began > at + TOLERANCE_MS:
             return "decrypts before its intent"
-        ended = self._ended.get(name)
-        if ended is not None and ended + TOLERANCE < at:
+        ended = self._ended.get(intent)
+        if ended is not None and ended + TOLERANCE_MS < at:
             return "decrypts after its intent ended"
-        first = self._opened.setdefault(reference, at)
-        return "decrypts the same item again later" if at - first > REPEAT else None
+        item = intent + bytes([place])
+        if self._opened_at.add(item, at):
+            return None
+        first = self._opened_at.get(item)
+        assert first is not None
+        return "decrypts the same item again later" if at - first > REPEAT_MS else None
 
     def _violate(self, line: int, message: str) -> None:
         self.unmatched_total += 1
@@ -161,6 +210,18 @@ def _records(line: bytes) -> Iterator[_Record | None]:
             record, last = None, first
         yield record
         first = last + 1
+
+
+def milliseconds(text: str) -> int:
+    """Read a time of an entry or a record; one that is none is the earliest."""
+    try:
+        return max(0, int(msgspec.convert(text, datetime).timestamp() * 1000))
+    except (msgspec.ValidationError, OverflowError):
+        return 0
+
+
+def _binary(uuid: str) -> bytes | None:
+    return bytes.fromhex(uuid.replace("-", "")) if _UUID.fullmatch(uuid) else None
 
 
 def _decoded(piece: bytes) -> _Record | None:

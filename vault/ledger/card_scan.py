@@ -41,10 +41,25 @@ _CARD: Final = re.compile(r"(?:[2-6]|8[16]|9[678]).*|1.{14}")
 
 def holds_card(body: bytes) -> bool:
     shape = body.translate(_SHAPE)
-    may_be_text = _PLAIN_RUN in shape or _RUN_IN_FOURS in shape or _RUN_OF_AMEX in shape
-    if may_be_text and _in_text(body):
+    if _may_be_text(shape) and _in_text(body):
         return True
     return _BASE64_RUN.search(shape) is not None and any(map(_in_text, _decoded(body)))
+
+
+def any_holds_card(lines: bytes) -> bool:
+    """Whether a line of many holds a card number; one across two lines is none."""
+    shapes = lines.translate(_SHAPE)
+    if _may_be_text(shapes):
+        return any(map(holds_card, lines.split(b"\n")))
+    for run in _BASE64_RUN.finditer(shapes):
+        first, end = shapes.rfind(b"\n", 0, run.start()) + 1, shapes.find(b"\n", run.start())
+        if holds_card(lines[first:end] if end > 0 else lines[first:]):
+            return True
+    return False
+
+
+def _may_be_text(shape: bytes) -> bool:
+    return _PLAIN_RUN in shape or _RUN_IN_FOURS in shape or _RUN_OF_AMEX in shape
 
 
 def _in_text(text: bytes) -> bool:

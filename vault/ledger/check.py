@@ -1,86 +1,42 @@
-"""The auditor's rules that a sequence of entries can break, checked as they stream by.
+"""The log as a whole: what pages' summaries come to, and what that breaks.
 
-What lives here needs nothing but the entries and the head: rule V4 needs clocks and presets, V6
-the audit log of HashiCorp Vault, V8 cosignatures, V10 the processor's settlement. What never
-may: a message that quotes a leaf, which may be anything.
+What lives here is fed pages in order and recomputes the one root that all of them have, at each
+size that was signed. What needs more than the entries: V6 the audit log of HashiCorp Vault
+(`audit_join`), V10 the processor's settlement. What never may be here: a message that quotes a
+leaf, which may be anything.
 
 After an unreadable or missing entry later ones may break rules too: the first finding counts.
 """
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
-from msgspec import UNSET
-
-from vault.authorization import MAY_FOLLOW, State
-from vault.ledger.card_scan import holds_card
-from vault.ledger.entry import (
-    TYPES,
-    AuthorizationAttempted,
-    AuthorizationResolved,
-    Entry,
-    EntryRefused,
-    EntryUnknown,
-    GatewayStarted,
-    GatewayStopped,
-    LogOpened,
-    OfIntent,
-    TokenDeleted,
-    decode,
-)
-from vault.ledger.tree import CompactRange, leaf_hash
+from vault.ledger.entry import DetailErased, KeyRotated, LogOpened, decode
+from vault.ledger.examination import examine
+from vault.ledger.forms import time_text
+from vault.ledger.held import SignedHead, Source, Trust
+from vault.ledger.looking_back import Boots, Intents, Keys, OpenIntent, UnstoppedBoot
+from vault.ledger.note import NoteRefused
+from vault.ledger.pages import PAGE_ENTRIES, Examined, Group, Mark, Page, Stored
+from vault.ledger.rules import Rule, Violation
+from vault.ledger.summary import GOES_BACK, SKEW, goes_back
+from vault.ledger.tiles import TILE_WIDTH, TileName, fold, tile_root
+from vault.ledger.tree import EMPTY_ROOT, HASH_BYTES, CompactRange
 
 VIOLATIONS_KEPT_MAX: Final = 1000
-CHUNK_LEAVES: Final = 1024  # leaf hashes that wait for the tree, which grows faster by many
-
-
-class Rule(StrEnum):
-    """What was broken; V… are the numbers of the auditor's rules."""
-
-    INDEX = "index"  # dense, in order
-    LEAF = "leaf"  # the stored hash is the body's
-    COLUMNS = "columns"  # type and intent beside a body repeat it
-    HEAD = "head"  # size and root are those of the entries
-    V1 = "V1"  # readable, canonical, of its schema; log.opened at 0 and only there
-    V2 = "V2"  # type and version known
-    V3 = "V3"  # outcomes follow intents as the state machine has it, attempts count up
-    V5 = "V5"  # boots are contiguous, and an interrupted one is named by the next
-    V7 = "V7"  # nothing opens a deleted token
-    V9 = "V9"  # no card number
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A rule that an entry breaks (no index: the whole does)."""
-
-    rule: Rule
-    index: int | None
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class OpenIntent:
-    """An intent without a terminal outcome: in flight, or to be reconciled."""
-
-    intent: str
-    state: State
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class UnstoppedBoot:
-    """A replica whose last boot has not ended in order: it is running, or was interrupted."""
-
-    replica: str
-    boot: str
-    n: int
+TIMEOUT_SECONDS: Final = 75.0  # the longest of a preset
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found; `violations` are the first of `violations_total`."""
+    """What was found; `violations` are the first of `violations_total`, by index.
+
+    A warning breaks no promise: a clock was set back, a key was rotated by another hand.
+    """
 
     size: int
     root: bytes
@@ -88,208 +44,339 @@ class Report:
     violations_total: int
     open_intents: tuple[OpenIntent, ...]
     unstopped_boots: tuple[UnstoppedBoot, ...]
+    warnings: tuple[Violation, ...] = ()
+    warnings_total: int = 0
+    checkpoints: int = 0  # signed heads that are a beginning of this log
+    signed_size: int = 0  # of the largest of them
+    is_pinned: bool = False  # by a key that the auditor brought
+    details_kept: int = 0
+    details_missing: int = 0  # and not recorded as erased
+    newest: str = ""
 
 
 class LogCheck:
-    """Fed every entry of a log in order, says which rules they break."""
+    """Fed all of a log in order, says which rules it breaks."""
 
-    def __init__(self) -> None:
+    def __init__(self, trust: Trust | None = None) -> None:
+        self._trust = trust or Trust()
         self._next_index = 0
+        self._count = 0
         self._tree = CompactRange()
-        self._leaves: list[bytes] = []
-        self._violations: list[Violation] = []
-        self._violations_total = 0
-        self._intents = _Intents()
-        self._boots = _Boots()
-        self._tokens_deleted: set[str] = set()
+        self._is_whole = True  # so far, no entry is missing
+        self._fed: list[tuple[int, bytes, bytes, str, str | None]] = []
+        self._findings = _Findings()
+        self._intents = Intents()
+        self._boots = Boots()
+        self._keys = Keys()
+        self._details = _Details()
+        self._heads: dict[int, list[SignedHead]] = {}
+        self._origin: str | None = None
+        self._checkpoints = 0
+        self._signed_size = 0
+        self._held_size = 0
+        self._last_time = ""
+        self._newest = ("", 0)
+        self.tiles = TileRows()
+
+    # --- what is expected -----------------------------------------------------------------
+
+    def expect(self, head: SignedHead) -> None:
+        """Ask that the log begin with what was signed; before the page that it ends in."""
+        self._heads.setdefault(head.checkpoint.size, []).append(head)
+
+    def marks(self, first: int, count: int) -> list[int]:
+        """Return the sizes in a page that something is expected of."""
+        return sorted(size for size in self._heads if first < size <= first + count)
+
+    @property
+    def newest(self) -> str:
+        """The latest time in the log so far."""
+        return self._newest[0]
+
+    def violate(self, rule: Rule, index: int | None, message: str) -> None:
+        """Take note of what the caller found."""
+        self._findings.add([Violation(rule, index, message)])
+
+    # --- what is there --------------------------------------------------------------------
 
     def feed(
         self, index: int, body: bytes, leaf: bytes, type_column: str, intent_column: str | None
     ) -> None:
-        """Check the next entry, as it is stored."""
-        if index != self._next_index:
-            self._add(Rule.INDEX, index, "the index does not follow the one before")
-        self._next_index = index + 1
-        computed = leaf_hash(body)
-        if computed != leaf:
-            self._add(Rule.LEAF, index, "the leaf hash is not that of the entry")
-        self._leaves.append(computed)  # the root is over what the entries say
-        if len(self._leaves) == CHUNK_LEAVES:
-            self._grow()
-        if holds_card(body):
-            self._add(Rule.V9, index, "a card number is in the entry")
-        try:
-            entry = decode(body)
-        except EntryUnknown as unknown:
-            self._add(Rule.V2, index, str(unknown))
-            return
-        except EntryRefused as refused:
-            self._add(Rule.V1, index, str(refused))
-            return
-        if type(entry) is not TYPES.get(type_column) or entry.intent_id != intent_column:
-            self._add(Rule.COLUMNS, index, "the columns are not those of the entry")
-        self._follow(index, entry)
+        """Take the next entry, as it is stored."""
+        following = self._fed[-1][0] + 1 if self._fed else index
+        if index != following or (self._fed and not index % PAGE_ENTRIES):
+            self._absorb_fed()
+        self._fed.append((index, body, leaf, type_column, intent_column))
 
-    def finish(self, head_size: int, head_root: bytes) -> Report:
-        """Compare with the head and report."""
-        self._grow()
+    def absorb(self, page: Examined) -> None:
+        """Take the next page."""
+        if page.first != self._next_index:
+            self._is_whole = False
+            message = "the index does not follow the one before"
+            self._findings.add([Violation(Rule.INDEX, page.first, message)])
+        self._next_index = page.first + page.count
+        self._count += page.count
+        self._findings.add(page.violations)
+        self._details.follow(page)
+        self._look_back(page)
+        for mark in page.marks:
+            self._check_heads(mark)
+        self._grow(page)
+
+    def finish(
+        self,
+        head_size: int | None,
+        head_root: bytes | None,
+        *,
+        as_of: datetime | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> Report:
+        """Compare with the head, if the log has one beside it, and report.
+
+        `as_of`: by then an outcome must be there; None: it may still come.
+        """
+        self._absorb_fed()
         root = self._tree.root()
-        if self._tree.size != head_size:
-            self._add(Rule.HEAD, None, "the head counts another number of entries")
-        if root != head_root:
-            self._add(Rule.HEAD, None, "the entries have another root than the head")
+        if head_size is not None and self._count != head_size:
+            self.violate(Rule.HEAD, None, "the head counts another number of entries")
+        if head_root is not None and root != head_root:
+            self.violate(Rule.HEAD, None, "the entries have another root than the head")
+        self._check_heads_elsewhere()
+        self._findings.warn(self._keys.unannounced())
+        if as_of is not None:
+            timeout = timedelta(seconds=timeout_seconds)
+            self._findings.add(self._intents.late(as_of, timeout))
+        return self._report(root)
+
+    # --- one page -------------------------------------------------------------------------
+
+    def _absorb_fed(self) -> None:
+        if self._fed:
+            fed, self._fed = self._fed, []
+            self.absorb(examine(_page_of_rows(fed)))
+
+    def _look_back(self, page: Examined) -> None:
+        rotations: list[tuple[int, KeyRotated]] = []
+        for index, body in page.told:
+            entry = decode(body)
+            if isinstance(entry, LogOpened) and index == 0:
+                self._origin = entry.origin
+                self._announce(index, entry.vkey)
+            elif isinstance(entry, KeyRotated):
+                rotations.append((index, entry))
+                if isinstance(entry.vkey, str):
+                    self._announce(index, entry.vkey)
+            elif isinstance(entry, DetailErased):
+                self._details.erase(entry.entries)
+        self._findings.add(self._boots.follow(page))
+        self._findings.add(self._intents.follow(page))
+        self._findings.add(self._keys.follow(page, rotations))
+        self._findings.warn(page.warnings)
+        if page.first_time < self._last_time and goes_back(self._last_time, page.first_time):
+            self._findings.warn([Violation(Rule.V8, page.first, GOES_BACK)])
+        self._last_time = page.last_time or self._last_time
+
+    def _announce(self, index: int, vkey: str) -> None:
+        try:
+            self._trust.announce(index, vkey)
+        except NoteRefused:
+            self.violate(Rule.V1, index, "the key that is named is none")
+
+    def _grow(self, page: Examined) -> None:
+        self._newest = max(self._newest, (page.newest, page.newest_index))
+        is_full = not page.leaves and page.count > 0
+        if self._is_whole:
+            self.tiles.extend(page.tiles)
+        if not is_full:
+            leaves = page.leaves
+            at = range(0, len(leaves), HASH_BYTES)
+            self._tree.extend([leaves[start : start + HASH_BYTES] for start in at])
+            return
+        pages, beyond = divmod(self._tree.size, PAGE_ENTRIES)
+        if beyond:  # an entry is missing: no root can be the right one
+            self._tree = CompactRange(page.first, [bytes(HASH_BYTES)] * page.first.bit_count())
+            pages = page.first // PAGE_ENTRIES
+        above = CompactRange(pages, self._tree.peaks)
+        above.append(page.peaks[0])
+        self._tree = CompactRange(above.size * PAGE_ENTRIES, above.peaks)
+
+    # --- signed heads ---------------------------------------------------------------------
+
+    def _check_heads(self, mark: Mark) -> None:
+        """Compare what was signed with the log at that size, before the page is a part of it."""
+        root = fold([*self._tree.peaks, *mark.peaks]) if self._is_whole else b""
+        newest = max(self._newest, (mark.newest, mark.newest_index))
+        for head in self._heads.pop(mark.size, ()):
+            times = self._check_signatures(head)
+            self._compare(head, root)
+            for at in times:
+                if at and newest[0] > time_text(datetime.fromtimestamp(at, UTC) + SKEW):
+                    message = "the time is later than that of a cosignature that covers it"
+                    self.violate(Rule.V8, newest[1], message)
+
+    def _check_heads_elsewhere(self) -> None:
+        for size, heads in sorted(self._heads.items()):
+            for head in heads:
+                self._check_signatures(head)
+                if size == 0:
+                    self._compare(head, EMPTY_ROOT)
+                else:
+                    what = f"the {head.source.value} checkpoint of size {size}"
+                    self.violate(Rule.CHECKPOINT, self._next_index, f"the log ends before {what}")
+        self._heads.clear()
+
+    def _check_signatures(self, head: SignedHead) -> Sequence[int]:
+        what = f"the {head.source.value} checkpoint of size {head.checkpoint.size}"
+        if self._origin not in (None, head.checkpoint.origin):
+            self.violate(Rule.CHECKPOINT, None, f"{what} is another log's")
+        try:
+            return self._trust.check(head)
+        except NoteRefused as refused:  # its text is one of ours
+            self.violate(Rule.CHECKPOINT, None, f"{what} is not good: {refused}")
+        return ()
+
+    def _compare(self, head: SignedHead, root: bytes) -> None:
+        size = head.checkpoint.size
+        if head.checkpoint.root == root:
+            self._checkpoints += 1
+            if head.source is Source.HELD:
+                self._held_size = max(size, self._held_size)
+            else:
+                self._signed_size = max(size, self._signed_size)
+            return
+        what = f"the {head.source.value} checkpoint of size {size}"
+        # A log that was rewritten and signed again is as good as new: nothing of it says how far
+        # it is the one that was.
+        first = self._held_size
+        if head.source is not Source.HELD:
+            first = max(first, self._signed_size)
+        self.violate(Rule.CHECKPOINT, first, f"from here on the log is not that of {what}")
+
+    def _report(self, root: bytes) -> Report:
+        found = self._findings
         return Report(
-            self._tree.size,
+            self._count,
             root,
-            tuple(self._violations),
-            self._violations_total,
+            found.violations(),
+            found.violations_total,
             tuple(self._intents.unfinished()),
             tuple(self._boots.unstopped()),
+            found.warnings(),
+            found.warnings_total,
+            self._checkpoints,
+            self._signed_size,
+            self._trust.is_pinned,
+            self._details.kept,
+            self._details.missing,
+            self._newest[0],
         )
 
-    def _follow(self, index: int, entry: Entry) -> None:
-        """Apply the rules that look back."""
-        if isinstance(entry, LogOpened) != (index == 0):
-            self._add(Rule.V1, index, "log.opened is entry 0, and no other is")
-        broken = self._boots.follow(entry)
-        if broken is not None:
-            self._add(Rule.V5, index, broken)
-        if isinstance(entry, OfIntent):
-            broken = self._intents.follow(index, entry)
-            if broken is not None:
-                self._add(Rule.V3, index, broken)
-        if isinstance(entry, TokenDeleted):
-            self._tokens_deleted.add(entry.token)
-        elif isinstance(entry, AuthorizationAttempted) and any(
-            opening.token in self._tokens_deleted for opening in entry.opens
-        ):
-            self._add(Rule.V7, index, "a deleted token is opened")
 
-    def _grow(self) -> None:
-        self._tree.extend(self._leaves)
-        self._leaves.clear()
-
-    def _add(self, rule: Rule, index: int | None, message: str) -> None:
-        self._violations_total += 1
-        if len(self._violations) < VIOLATIONS_KEPT_MAX:
-            self._violations.append(Violation(rule, index, message))
-
-
-class _Intents:
-    """V3, over all intents seen so far."""
+class TileRows:
+    """Tiles above level 0 as they fill, from the roots of the full ones below."""
 
     def __init__(self) -> None:
-        self._open: dict[str, tuple[State, int]] = {}
-        self._ended: dict[str, int] = {}  # by the entry of this index
-        self._repeats: set[str] = set()
-        self._attempts: dict[str, int] = {}  # latest of a first intent that was repeated
+        self._rows: list[list[bytes]] = []
+        self._filled: list[int] = []  # tiles of each level
+        self._done: list[tuple[TileName, bytes]] = []
 
-    def follow(self, index: int, entry: OfIntent) -> str | None:
-        """Return what is wrong with this step, if anything is."""
-        if isinstance(entry, AuthorizationAttempted):
-            return self._begin(index, entry)
-        supersedes = entry.supersedes if isinstance(entry, AuthorizationResolved) else UNSET
-        ended_by = self._ended.get(entry.intent)
-        if ended_by is not None:
-            if supersedes != ended_by:
-                return "the intent has a terminal outcome, which this does not supersede"
-            self._ended[entry.intent] = index
-            return None
-        if entry.intent not in self._open:
-            return "there is no earlier intent of this outcome"
-        state, _ = self._open[entry.intent]
-        if entry.state not in MAY_FOLLOW[state]:
-            return "this outcome may not follow the intent's state"
-        if MAY_FOLLOW[entry.state]:
-            self._open[entry.intent] = (entry.state, index)
-        else:
-            del self._open[entry.intent]
-            self._ended[entry.intent] = index
-        return None if supersedes is UNSET else "there is no terminal outcome to supersede"
+    def extend(self, roots: bytes) -> None:
+        """Add roots of full tiles of level 0, in order."""
+        for at in range(0, len(roots), HASH_BYTES):
+            self._add(1, roots[at : at + HASH_BYTES])
 
-    def _begin(self, index: int, entry: AuthorizationAttempted) -> str | None:
-        if self._is_known(entry.intent):
-            return "there is an earlier intent of this id"
-        self._open[entry.intent] = (entry.state, index)
-        if entry.of is UNSET:
-            return None
-        self._repeats.add(entry.intent)
-        if entry.of in self._repeats or not self._is_known(entry.of):
-            return "a later attempt does not name an earlier first one"
-        previous = self._attempts.get(entry.of, 1)
-        self._attempts[entry.of] = entry.attempt
-        return None if entry.attempt == previous + 1 else "the attempts do not count up"
+    def drain(self) -> list[tuple[TileName, bytes]]:
+        """Return the tiles that have become full, with their hashes."""
+        done, self._done = self._done, []
+        return done
 
-    def _is_known(self, intent: str) -> bool:
-        return intent in self._open or intent in self._ended
+    def partial(self) -> list[tuple[TileName, bytes]]:
+        """Return those that are not full, as they are now."""
+        return [
+            (TileName(level, self._filled[level - 1], len(row)), b"".join(row))
+            for level, row in enumerate(self._rows, 1)
+            if row
+        ]
 
-    def unfinished(self) -> Iterable[OpenIntent]:
-        for intent, (state, index) in self._open.items():
-            yield OpenIntent(intent, state, index)
+    def _add(self, level: int, root: bytes) -> None:
+        if len(self._rows) < level:
+            self._rows.append([])
+            self._filled.append(0)
+        row = self._rows[level - 1]
+        row.append(root)
+        if len(row) == TILE_WIDTH:
+            self._done.append((TileName(level, self._filled[level - 1]), b"".join(row)))
+            self._filled[level - 1] += 1
+            above = tile_root(row)
+            row.clear()
+            self._add(level + 1, above)
 
 
-@dataclass(slots=True)
-class _Boot:
-    id: str
-    n: int  # of its last entry
-    started: bool
-    stopped: bool = False
-
-
-class _Boots:
-    """V5, over all boots of all replicas."""
+class _Findings:
+    """The first findings, and how many there are."""
 
     def __init__(self) -> None:
-        self._last: dict[str, _Boot] = {}  # of each replica
-        self._over: set[tuple[str, str]] = set()
+        self._violations: list[Violation] = []
+        self._warnings: list[Violation] = []
+        self.violations_total = 0
+        self.warnings_total = 0
 
-    def follow(self, entry: Entry) -> str | None:
-        """Return what is wrong with this entry's place in its boot, if anything is."""
-        boot = self._last.get(entry.replica)
-        if boot is None or boot.id != entry.boot:
-            return self._begin(entry, boot)
-        contiguous = entry.n == boot.n + 1
-        starts = isinstance(entry, GatewayStarted)
-        first_start = starts != boot.started  # either it starts, or it has started
-        after_stop = boot.stopped
-        boot.n = entry.n
-        boot.started = True
-        boot.stopped = isinstance(entry, GatewayStopped)
-        if not contiguous:
-            return "n does not follow the boot's entry before"
-        if after_stop:
-            return "the boot has stopped before"
-        if not first_start:
-            return "a boot begins with gateway.started, once"
-        if isinstance(entry, GatewayStarted) and entry.previous is not UNSET:
-            return "the boot that is named is not the replica's last"
-        return None
+    def add(self, found: Iterable[Violation]) -> None:
+        for one in found:
+            self.violations_total += 1
+            if len(self._violations) < VIOLATIONS_KEPT_MAX:
+                self._violations.append(one)
 
-    def _begin(self, entry: Entry, previous: _Boot | None) -> str | None:
-        starts = isinstance(entry, GatewayStarted)
-        self._last[entry.replica] = _Boot(entry.boot, entry.n, started=starts)
-        if previous is not None:
-            self._over.add((entry.replica, previous.id))
-        if (entry.replica, entry.boot) in self._over:
-            return "the replica has started again before"
-        if entry.n != 0:
-            return "n does not begin at 0"
-        if isinstance(entry, LogOpened):
-            return None
-        if not isinstance(entry, GatewayStarted):
-            return "a boot begins with gateway.started, once"
-        return _misnamed(entry, previous)
+    def warn(self, found: Sequence[Violation]) -> None:
+        self.warnings_total += len(found)
+        self._warnings += found[: VIOLATIONS_KEPT_MAX - len(self._warnings)]
 
-    def unstopped(self) -> Iterable[UnstoppedBoot]:
-        for replica, boot in self._last.items():
-            if not boot.stopped:
-                yield UnstoppedBoot(replica, boot.id, boot.n)
+    def violations(self) -> tuple[Violation, ...]:
+        """By index; at the end those of the whole."""
+        return tuple(sorted(self._violations, key=_place))
+
+    def warnings(self) -> tuple[Violation, ...]:
+        return tuple(sorted(self._warnings, key=_place))
 
 
-def _misnamed(entry: GatewayStarted, previous: _Boot | None) -> str | None:
-    if entry.previous is UNSET:
-        interrupted = previous is not None and not previous.stopped
-        return "the replica's interrupted boot is not named" if interrupted else None
-    if previous is None or (entry.previous.boot, entry.previous.n) != (previous.id, previous.n):
-        return "the boot that is named is not the replica's last"
-    return None
+def _place(found: Violation) -> tuple[bool, int]:
+    """What is of one entry comes before what is of entries from one on, or of the whole."""
+    is_of_one = found.index is not None and found.rule not in {Rule.CHECKPOINT, Rule.NODE}
+    return not is_of_one, sys.maxsize if found.index is None else found.index
+
+
+class _Details:
+    """Which details are there: a bit for each entry whose are not."""
+
+    def __init__(self) -> None:
+        self._missing = bytearray()
+        self.kept = 0
+
+    def follow(self, page: Examined) -> None:
+        self.kept += page.details_kept
+        for index in page.details_missing:
+            byte, bit = divmod(index, 8)
+            self._missing.extend(bytes(max(0, byte + 1 - len(self._missing))))
+            self._missing[byte] |= 1 << bit
+
+    def erase(self, indices: Iterable[int]) -> None:
+        """Take note of what is on record as erased."""
+        for byte, bit in (divmod(index, 8) for index in indices):
+            if byte < len(self._missing):
+                self._missing[byte] &= ~(1 << bit)
+
+    @property
+    def missing(self) -> int:
+        return int.from_bytes(self._missing).bit_count()
+
+
+def _page_of_rows(rows: Sequence[tuple[int, bytes, bytes, str, str | None]]) -> Page:
+    places: dict[str, list[int]] = {}
+    for place, (_, _, _, type_column, _) in enumerate(rows):
+        places.setdefault(type_column, []).append(place)
+    groups = []
+    for name, at in places.items():
+        _, bodies, leaves, _, intents = zip(*(rows[place] for place in at), strict=True)
+        stored = Stored([b"" if intent is None else UUID(intent).bytes for intent in intents])
+        groups.append(Group(name, at, bodies, b"".join(leaves), stored))
+    return Page(rows[0][0], len(rows), groups)

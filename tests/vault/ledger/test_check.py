@@ -1,13 +1,19 @@
 """The auditor's rules: a true log passes, and each way of being untrue is named with its index."""
 
 from dataclasses import replace
+from datetime import datetime, timedelta
+from hashlib import sha256
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
+from msgspec.structs import replace as replace_entry
 
 from tests import cards
-from tests.vault.ledger.samples import AT, new_token, new_uuid
+from tests.vault.ledger.samples import AT, ORIGIN, VKEY, WRITER, new_hash, new_token, new_uuid
+from tests.vault.ledger.signed_story import KEY, published, purchases
 from tests.vault.ledger.written_log import (
     OTHER_REPLICA,
     REPLICA,
@@ -22,17 +28,19 @@ from tests.vault.ledger.written_log import (
     started,
     stopped,
 )
+from tests.vault.memory_log import MemoryLog
 from vault.authorization import MAY_FOLLOW, State
-from vault.ledger.check import (
-    CHUNK_LEAVES,
-    VIOLATIONS_KEPT_MAX,
-    OpenIntent,
-    Report,
-    Rule,
-    UnstoppedBoot,
-    Violation,
-)
-from vault.ledger.entry import OldBoot, Stamp, decode, encode
+from vault.ledger.check import VIOLATIONS_KEPT_MAX, LogCheck, Report, TileRows
+from vault.ledger.checkpoint import cosignature, cosigned_text
+from vault.ledger.entry import DetailErased, KeyRotated, OldBoot, Stamp, decode, encode
+from vault.ledger.examination import examine
+from vault.ledger.held import SignedHead, Source, Trust
+from vault.ledger.looking_back import LEASE_SECONDS, OpenIntent, UnstoppedBoot
+from vault.ledger.note import COSIGNATURE, ED25519, Note, VerifierKey, signed, verifier_key
+from vault.ledger.pages import PAGE_ENTRIES, page_of
+from vault.ledger.policy import parse_policy
+from vault.ledger.rules import Rule, Violation
+from vault.ledger.tiles import TileName
 from vault.ledger.tree import EMPTY_ROOT, leaf_hash, root_of
 
 # --- a true log ---------------------------------------------------------------------------
@@ -76,7 +84,7 @@ def test_a_true_log_with_all_that_may_happen() -> None:
 
 def test_a_log_longer_than_what_waits_for_the_tree() -> None:
     log = opened_log()
-    for _ in range(CHUNK_LEAVES + 1):
+    for _ in range(PAGE_ENTRIES + 1):
         log.add(deleted(new_token()))
     assert log.check().violations == ()
     assert log.check().root == root_of(row.leaf for row in log.rows)
@@ -475,3 +483,229 @@ def test_any_run_of_events_breaks_v3_exactly_where_the_table_says(
     assert {one.intent for one in log.check().open_intents} == {
         intent for intent, state in states.items() if MAY_FOLLOW[state]
     }
+
+
+# --- V4, V7, V8: what needs a clock, a key's announcement, a cosignature ---------------------
+
+TIMEOUT = timedelta(seconds=75 + LEASE_SECONDS)
+
+
+@pytest.mark.guards("T-61")
+@pytest.mark.parametrize(
+    ("state", "after"), [(None, TIMEOUT), (State.UNKNOWN, TIMEOUT + timedelta(days=7))]
+)
+def test_an_intent_is_not_left_without_its_outcome(state: State | None, after: timedelta) -> None:
+    log = opened_log()
+    intent = new_uuid()
+    log.add(attempted(intent))
+    if state is not None:
+        log.add(outcome(intent, state))
+    at = AT.replace(microsecond=678_000)
+    assert finished(log, at + after).violations == ()
+    late = finished(log, at + after + timedelta(milliseconds=1)).violations
+    assert [(one.rule, one.index) for one in late] == [(Rule.V4, len(log.rows) - 1)]
+    assert finished(log, None).violations == ()
+    assert finished(log, at + after + timedelta(hours=1), timeout_seconds=7200).violations == ()
+
+
+def finished(log: Log, as_of: datetime | None, **more: float) -> Report:
+    made = LogCheck()
+    for row in log.rows:
+        made.feed(row.index, row.body, row.leaf, row.type, row.intent)
+    return made.finish(None, None, as_of=as_of, **more)
+
+
+def rotated(key: str, old: int, new: int) -> KeyRotated:
+    return KeyRotated(
+        actor=WRITER,
+        id=new_uuid(),
+        key=key,
+        from_version=old,
+        to_version=new,
+        vkey=VKEY if key == "ledger" else UNSET,
+    )
+
+
+def test_versions_follow_their_rotations() -> None:
+    log = opened_log()
+    log.add(created(new_token()))
+    log.add(rotated("pan", 1, 2))
+    log.add(replace_entry(created(new_token()), key_version=2))
+    log.add(replace_entry(created(new_token()), key_version=3))  # its rotation is on its way
+    log.add(rotated("pan", 2, 3))
+    assert (log.check().violations, log.check().warnings) == ((), ())
+    index = log.add(replace_entry(created(new_token()), key_version=4))
+    assert [(one.rule, one.index) for one in log.check().warnings] == [(Rule.V7, index)]
+    assert log.check().violations == ()
+
+
+def test_a_key_that_is_rotated_by_itself_is_no_concern() -> None:
+    log = opened_log()
+    for version in (1, 5, 9):
+        log.add(replace_entry(created(new_token()), key_version=version))
+    assert log.check().warnings == ()
+
+
+def test_rotations_of_the_signing_key_follow_each_other() -> None:
+    log = opened_log()
+    log.add(rotated("ledger", 1, 2))
+    index = log.add(rotated("ledger", 1, 3))
+    other = log.add(rotated("pan", 1, 2))
+    skipped = log.add(rotated("pan", 3, 4))
+    assert log.broken() == [(Rule.V7, index)]
+    assert other < skipped
+    assert [one.index for one in log.check().warnings] == [skipped]
+
+
+# --- signed heads -------------------------------------------------------------------------
+
+
+def headed(log: Log, *heads: SignedHead, trust: Trust | None = None) -> Report:
+    made = LogCheck(trust or Trust([KEY]))
+    for head in heads:
+        made.expect(head)
+    for first in range(0, len(log.rows), PAGE_ENTRIES):
+        rows = log.rows[first : first + PAGE_ENTRIES]
+        page = page_of(first, [row.body for row in rows], [row.leaf for row in rows])
+        page.marks = made.marks(first, len(rows))
+        made.absorb(examine(page))
+    return made.finish(None, None)
+
+
+def heads_of(log: Log, *sizes: int, source: Source = Source.STORED) -> list[SignedHead]:
+    made = published(log, *sizes)
+    return [SignedHead.parse(note.raw, source) for note in made.checkpoints.values()]
+
+
+def test_roots_at_every_size_and_around_pages() -> None:
+    log = purchases(2 * PAGE_ENTRIES + 3)
+    edges = (PAGE_ENTRIES, 2 * PAGE_ENTRIES)
+    sizes = {*range(300), *(edge + by for edge in edges for by in (-257, -1, 0, 1, 2))}
+    report = headed(log, *heads_of(log, *sizes, len(log.rows)))
+    assert report.violations == ()
+    assert (report.checkpoints, report.signed_size) == (len(sizes) + 1, len(log.rows))
+
+
+@pytest.mark.guards("T-60")
+def test_a_head_of_another_log_by_its_root_its_name_or_its_key() -> None:
+    log, other = purchases(20), purchases(20)
+    (head,) = heads_of(other, 12, source=Source.HELD)
+    found = headed(log, head).violations
+    assert [(one.rule, one.index) for one in found] == [(Rule.CHECKPOINT, 0)]
+    named = MemoryLog([row.body for row in log.rows], origin="ledger.example/other")
+    (head,) = [SignedHead.parse(named.sign(12).raw, Source.HELD)]
+    assert {one.message for one in headed(log, head).violations} == {
+        "the held checkpoint of size 12 is another log's",
+        "the held checkpoint of size 12 is not good: no known key signed this",
+    }
+    unknown = Trust([VerifierKey(ORIGIN, ED25519, bytes(32))])
+    found = headed(log, *heads_of(log, 12), trust=unknown).violations
+    assert [(one.rule, one.index) for one in found] == [(Rule.CHECKPOINT, None)]
+
+
+@pytest.mark.guards("T-60")
+def test_a_head_of_more_than_there_is() -> None:
+    log = purchases(20)
+    (head,) = heads_of(log, 20, source=Source.HELD)
+    del log.rows[15:]
+    found = headed(log, head).violations
+    assert [(one.rule, one.index) for one in found] == [(Rule.CHECKPOINT, 15)]
+
+
+@pytest.mark.guards("T-60")
+def test_after_a_missing_entry_no_head_is_right() -> None:
+    log = purchases(2 * PAGE_ENTRIES + 5)
+    heads = heads_of(log, 3, PAGE_ENTRIES + 7, 2 * PAGE_ENTRIES + 5)
+    made = LogCheck(Trust([KEY]))
+    for head in heads:
+        made.expect(head)
+    for first, end in ((0, 100), (101, PAGE_ENTRIES), (PAGE_ENTRIES, 2 * PAGE_ENTRIES)):
+        rows = log.rows[first:end]
+        page = page_of(first, [row.body for row in rows], [row.leaf for row in rows])
+        page.marks = made.marks(first, len(rows))
+        made.absorb(examine(page))
+    report = made.finish(None, None)
+    assert (report.violations[0].rule, report.violations[0].index) == (Rule.INDEX, 101)
+    assert report.checkpoints == 1
+
+
+@pytest.mark.guards("T-60")
+@pytest.mark.parametrize(("seconds", "broken"), [(0, []), (-9, []), (-11, [(Rule.V8, 19)])])
+def test_a_cosignature_is_not_before_what_it_covers(
+    seconds: int, broken: list[tuple[Rule, int]]
+) -> None:
+    log = purchases(20)
+    (head,) = heads_of(log, 20)
+    at = int(AT.timestamp()) + seconds
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
+    line = cosignature("w.example/1", public, at, key.sign(cosigned_text(head.note.text, at)))
+    witness = VerifierKey("w.example/1", COSIGNATURE, public)
+    policy = parse_policy(f"log {VKEY}\nwitness w {witness.text}\nquorum w\n")
+    noted = SignedHead.parse(head.note.with_signatures([line]).raw, Source.LATEST)
+    found = headed(log, noted, trust=Trust(policy=policy)).violations
+    assert [one.rule for one in found] == [rule for rule, _ in broken]
+    unwitnessed = SignedHead.parse(head.note.raw, Source.LATEST)
+    assert "witnesses" in headed(log, unwitnessed, trust=Trust(policy=policy)).violations[0].message
+
+
+def test_a_new_key_counts_from_the_checkpoint_that_covers_its_announcement() -> None:
+    log = purchases(20)
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
+    announced = log.add(replace_entry(rotated("ledger", 1, 2), vkey=verifier_key(ORIGIN, public)))
+    for _ in range(9):
+        log.add(deleted(new_token()))
+    made = published(log, announced, announced + 1, len(log.rows))
+
+    def signed_by_new(size: int) -> SignedHead:
+        text = made.checkpoints[size].text
+        line = signed(text, ORIGIN, public, key.sign(text.encode()))
+        return SignedHead.parse(Note(text, (line,)).raw, Source.STORED)
+
+    last = signed_by_new(len(log.rows))
+    assert headed(log, *heads_of(log, announced + 1), last).violations == ()
+    for heads in ([last], [*heads_of(log, announced), last]):
+        (found,) = headed(log, *heads).violations
+        assert (found.rule, found.index) == (Rule.CHECKPOINT, None)
+    assert headed(log, last, trust=Trust()).violations_total == 1, "nor by the log's own word"
+
+
+# --- tiles above --------------------------------------------------------------------------
+
+
+def test_tiles_above_fill_as_roots_come() -> None:
+    roots = [sha256(b"%d" % number).digest() for number in range(256 * 256 + 258)]
+    rows = TileRows()
+    done = []
+    for at in range(0, len(roots), 100):
+        rows.extend(b"".join(roots[at : at + 100]))
+        done += rows.drain()
+    assert len(done) == 257 + 1
+    assert dict(done)[TileName(1, 256)] == b"".join(roots[256 * 256 : 257 * 256])
+    second = [root_of(roots[at : at + 256]) for at in range(0, 257 * 256, 256)]
+    assert dict(done)[TileName(2, 0)] == b"".join(second[:256])
+    assert dict(rows.partial()) == {
+        TileName(1, 257, 2): b"".join(roots[-2:]),
+        TileName(2, 1, 1): second[256],
+        TileName(3, 0, 1): root_of(second[:256]),
+    }
+
+
+# --- erased details -----------------------------------------------------------------------
+
+
+def test_details_that_are_gone_are_counted_unless_their_erasure_is_on_record() -> None:
+    log = opened_log()
+    for _ in range(3):
+        log.add(replace_entry(created(new_token()), detail=new_hash()))
+    erased = DetailErased(
+        actor=WRITER, id=new_uuid(), entries=(2, 4), reason="retention", tenant="t_01"
+    )
+    log.add(erased)
+    made = LogCheck()
+    page = page_of(0, [row.body for row in log.rows], [row.leaf for row in log.rows])
+    page.details = []
+    made.absorb(examine(page))
+    report = made.finish(None, None)
+    assert (report.violations, report.details_missing) == ((), 1)

@@ -16,7 +16,7 @@ from tests.vault.ledger.samples import (
     new_uuid,
 )
 from vault.authorization import Finding, Kind, Result, State
-from vault.ledger.check import LogCheck, Report, Rule
+from vault.ledger.check import LogCheck, Report
 from vault.ledger.entry import (
     AuthorizationAttempted,
     AuthorizationCompleted,
@@ -34,6 +34,7 @@ from vault.ledger.entry import (
     TokenDeleted,
     encode,
 )
+from vault.ledger.rules import Rule
 from vault.ledger.tree import leaf_hash, root_of
 
 TENANT: Final = "t_01"
