@@ -31,7 +31,7 @@ from vault.ids import new_uuid7
 from vault.keys import RevealKeys, TokenizeKeys
 from vault.ledger.forms import base64url
 from vault.ledger.store import Ledger
-from vault.publisher import check_history
+from vault.signed_history import check_history
 from vault.signer_memory import SignerMemory
 from vault.transit import Transit
 

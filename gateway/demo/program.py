@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Final
 
-from gateway.demo import attacks, elsewhere, story
+from gateway.demo import attacks, auditor, elsewhere, story
 from gateway.demo.act import Act, play
 from gateway.demo.scene import Scene
 from gateway.demo.stage import Stage
@@ -89,6 +89,18 @@ ACTS: Final = (
         "The ledger is changed",
         "Its owner copies it, and turns a decline into a success: one byte.",
         attacks.ledger,
+    ),
+    Act(
+        "published",
+        "An auditor reads it",
+        "With an address, a credential, and the key that the operator handed over.",
+        auditor.published,
+    ),
+    Act(
+        "forged",
+        "The record is forged while the shop sells",
+        "Its owner writes another root into the head, as if other entries stood before it.",
+        auditor.forged,
     ),
     Act(
         "audit",

@@ -67,6 +67,7 @@ class Findings(msgspec.Struct):
     good: bool
     size: int
     violations: Sequence["Finding"]
+    key_pinned: bool = False
     decrypts: int | None = None
     unmatched: Sequence[object] | None = None
 
@@ -75,6 +76,7 @@ class Finding(msgspec.Struct):
     """One violation."""
 
     index: int | None
+    rule: str
     message: str
 
     @property
@@ -164,13 +166,17 @@ class Witness:
 
     async def verify(self, *options: str) -> tuple[int, Findings]:
         """Run `panward ledger verify` as a command of its own: its exit code, and what it found."""
-        command = (sys.executable, "-I", "-c", "from gateway.cli import main; main()")
-        status, output = await _run(*command, "ledger", "verify", "--json", *options)
+        status, output = await self.panward("ledger", "verify", "--json", *options)
         try:
             return status, msgspec.json.decode(output, type=Findings)
         except msgspec.DecodeError:
             pass
         raise StoryBroke(f"panward ledger verify ends with {status} and says nothing")
+
+    async def panward(self, *words: str) -> tuple[int, bytes]:
+        """Run our own command, as anybody would: its exit code, and what it printed."""
+        command = (sys.executable, "-I", "-c", "from gateway.cli import main; main()")
+        return await _run(*command, *words)
 
     # --- the second witness ---------------------------------------------------------------
 
