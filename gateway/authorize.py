@@ -246,7 +246,9 @@ class Authorize:
                 # Asked only now: of an earlier send under this key the breaker knows nothing.
                 admission = stack.enter_context(submission.lane.breaker.admitted())
                 with watch.running("intent"):
-                    intent = await self._attempt(call, cards, claim, hold)  # 4
+                    account = submission.lane.account(secret, submission.call.headers)
+                    placed = replace(call, account=account)
+                    intent = await self._attempt(placed, cards, claim, hold)  # 4
                 attempted = True
                 self._milestones.passed(Milestone.INTENDED)
             except (CustodyError, GatewayError) as error:

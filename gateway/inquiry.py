@@ -116,7 +116,9 @@ def read_answer(
     if not candidates:
         if not is_settled:
             return TOO_EARLY
-        return NotReceived() if inquiry.complete else NOT_FOUND
+        # A payment that was left out may be the one by another clock, or with its reference spelled
+        # another way: only where there is none at all, none was received.
+        return NotReceived() if inquiry.complete and not listed else NOT_FOUND
     if len(candidates) > 1 or not _is_it(inquiry, question, candidates[0]):
         return AMBIGUOUS
     return _said_of(preset, inquiry, question, candidates[0], is_settled=is_settled)

@@ -4,6 +4,7 @@ A pool for each tenant: what one tenant's credential opened never carries anothe
 """
 
 import base64
+import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -180,6 +181,17 @@ class Lane:
 
         login = secret.values[USER_NAME], secret.values[KEY_NAME]
         return await self._access_tokens.of(tenant, login, send)
+
+    def account(self, secret: Secret, headers: Sequence[tuple[str, str]]) -> bytes:
+        """Tell accounts apart: where a call goes, by what login, and in whose name."""
+        scopes = self.preset.idempotency.scope_headers
+        login = _NEEDED[self.preset.credential.sent] if self.injects else ()
+        said = [
+            self.host,
+            *(f"{name}={secret.values.get(name, '')}" for name in (*login, MERCHANT_NAME)),
+            *(f"{name.lower()}: {text}" for name, text in headers if name.lower() in scopes),
+        ]
+        return hashlib.sha256("\0".join(said).encode("utf-8", "surrogateescape")).digest()
 
     def _needed(self) -> tuple[str, ...]:
         place = self.preset.credential.sent

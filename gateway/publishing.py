@@ -27,7 +27,7 @@ from vault.errors import CustodyError
 from vault.export import ExportConflict, ExportRefused, copy_checkpoint, export
 from vault.freshness import CHECK_SECONDS, Freshness, Limits
 from vault.ledger.forms import DeniedCause
-from vault.ledger.note import Note
+from vault.ledger.note import ED25519, Note, VerifierKey
 from vault.milestones import Milestones
 from vault.proven_log import LogBroken
 from vault.published import PublishedLog
@@ -164,6 +164,11 @@ async def _witnesses(
     clients = [_witness(config, one, metrics) for one in config.ledger.witnesses]
     for client in clients:
         stack.push_async_callback(client.close)
+
+    async def log_keys() -> Sequence[VerifierKey]:
+        versions = await custody.reveal.public_keys("ledger")
+        return [VerifierKey(config.ledger.origin, ED25519, key) for key in versions.values()]
+
     witnesses = Witnesses(
         clients,
         published,
@@ -172,6 +177,7 @@ async def _witnesses(
         quorum=config.ledger.quorum,
         now=utc_now,
         watch=metrics,
+        log_keys=log_keys,
     )
     await witnesses.recall()
     return witnesses

@@ -7,7 +7,7 @@ a body: a line's signature is checked where it is kept.
 from typing import Final
 
 from gateway.https_client import Fetched, HttpsClient, Unreachable
-from vault.ledger.checkpoint import AddCheckpoint, parse_checkpoint
+from vault.ledger.checkpoint import AddCheckpoint, origin_hash, parse_checkpoint
 from vault.ledger.note import NoteRefused, VerifierKey, decimal
 from vault.ledger.policy import WITNESS_KINDS
 from vault.witnessing import (
@@ -43,6 +43,14 @@ class HttpsWitness:
         except Unreachable:
             return Unusable(Result.UNREACHABLE)
         return _answer(fetched, request)
+
+    async def held(self, origin: str) -> bytes | None:
+        """Return the checkpoint that it says it holds, for whoever checks it."""
+        try:
+            fetched = await self._client.get(f"/{origin_hash(origin)}/checkpoint")
+        except Unreachable:
+            return None
+        return fetched.body if fetched.status == 200 else None  # noqa: PLR2004 - RFC 9110 15.3.1
 
 
 def witness_key(text: str) -> VerifierKey:

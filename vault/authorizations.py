@@ -76,6 +76,7 @@ class Call:
     source_address: str
     key_digest: Keyed | None
     request_digest: Keyed
+    account: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,6 +509,7 @@ def _facts(intent: Intent) -> IntentFacts:
         currency=call.currency,
         merchant_reference=call.merchant_reference,
         key_digest=call.key_digest.value if call.key_digest else None,
+        account=call.account,
     )
 
 

@@ -93,7 +93,8 @@ class ClaimTable:
     async def sweep(self, at: datetime) -> int:
         """Delete claims whose answers are kept no longer, at most 500; return how many.
 
-        One with an open or unknown intent stays. Raises StoreUnavailable.
+        One with an open or unknown intent stays, and one that was given up: nobody knows to this
+        day whether it charged. Raises StoreUnavailable.
         """
 
         async def work(connection: Connection) -> int:
@@ -103,7 +104,8 @@ class ClaimTable:
                   SELECT c.tenant, c.route, c.key_digest FROM claim c
                   WHERE c.created_at < $1 AND c.lease_until < $2 AND NOT EXISTS (
                     SELECT 1 FROM intent_state i
-                    WHERE i.first = c.first AND i.state IN ('attempted', 'unknown'))
+                    WHERE i.first = c.first AND (i.state IN ('attempted', 'unknown')
+                      OR i.finding = 'given_up'))
                   ORDER BY c.created_at LIMIT $3 FOR UPDATE OF c SKIP LOCKED)
                 """,
                 at - KEPT,

@@ -8,12 +8,12 @@ import fcntl
 import hmac
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from secrets import token_bytes
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal, Self
 from uuid import UUID
 
 from msgspec import UNSET
@@ -21,11 +21,11 @@ from msgspec import UNSET
 from vault.db import Connection, Database, Record
 from vault.errors import CustodyError, StartRefused
 from vault.ids import crockford_encode, new_uuid7
-from vault.ledger.entry import Actor, Draft, GatewayStarted, GatewayStopped, LogOpened, OldBoot
+from vault.ledger.entry import Actor, GatewayStarted, GatewayStopped, LogOpened, OldBoot
 from vault.ledger.note import verifier_key
 from vault.ledger.store import Ledger
 from vault.ledger.tree import CompactRange, InvalidRange
-from vault.ledger.unit import Line, Statement
+from vault.ledger.unit import Line, Placed, Statement, Unit
 from vault.records import fingerprint_input
 from vault.tokens import Env
 from vault.transit import KeyDescription, Transit
@@ -240,28 +240,53 @@ async def put_start_on_record(  # noqa: PLR0913 - what a log begins with
         return size == 0, OldBoot(boot=str(row["boot"]), n=row["n"]) if row is not None else None
 
     is_empty, previous = await database.read(work)
-    entries: list[Draft] = []
     if is_empty:
-        entries.append(
-            LogOpened(
-                id=str(new_uuid7(now())),
-                actor=BOOTSTRAP,
-                env=env,
-                origin=origin,
-                vkey=verifier_key(origin, public_key),
-            )
-        )
-    entries.append(
-        GatewayStarted(
+        opened = LogOpened(
             id=str(new_uuid7(now())),
-            actor=WRITER,
-            config=boot.config_hash,
-            role=boot.role,
-            version=boot.version,
-            previous=previous if previous is not None else UNSET,
+            actor=BOOTSTRAP,
+            env=env,
+            origin=origin,
+            vkey=verifier_key(origin, public_key),
         )
+        with suppress(AlreadyOpened):  # by another gateway's first start
+            await ledger.append(_OpenLog([Line(opened)]))
+    started = GatewayStarted(
+        id=str(new_uuid7(now())),
+        actor=WRITER,
+        config=boot.config_hash,
+        role=boot.role,
+        version=boot.version,
+        previous=previous if previous is not None else UNSET,
     )
-    await ledger.append(Statement([Line(entry) for entry in entries]))
+    await ledger.append(Statement([Line(started)]))
+
+
+class AlreadyOpened(CustodyError):
+    """The log has an entry 0 already."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenLog(Unit):
+    """Entry 0, and no other's: two gateways may be started at once."""
+
+    order: ClassVar[int] = 0
+    lines: Sequence[Line]
+
+    @classmethod
+    async def check(
+        cls,
+        connection: Connection,
+        units: Sequence[Self],
+        at: datetime,  # noqa: ARG003 - no time is too late
+    ) -> Mapping[int, CustodyError]:
+        is_empty = await connection.fetchval("SELECT size = 0 FROM head WHERE one = 1")
+        return {position: AlreadyOpened() for position in range(int(is_empty), len(units))}
+
+    @classmethod
+    async def apply(
+        cls, connection: Connection, units: Sequence[Self], placed: Sequence[Sequence[Placed]]
+    ) -> None:
+        """Change no row."""
 
 
 async def put_stop_on_record(ledger: Ledger, *, now: Callable[[], datetime]) -> None:

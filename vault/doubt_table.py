@@ -35,6 +35,7 @@ class DoubtfulSend:
     attempt: int
     boot: str
     opened_at: datetime
+    account: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +162,13 @@ class DoubtTable:
     ) -> bool:
         """Whether another request with its reference was, or may have been, sent at that time.
 
-        By whatever route: two may lead to one account. Raises StoreUnavailable.
+        By whatever route or tenant: two may lead to one account. Raises StoreUnavailable.
         """
         rows = await self._fetch(
             "SELECT 1 FROM authorizations a JOIN intent_state i USING (first)"
-            " WHERE a.tenant = $1 AND a.merchant_reference = $2 AND a.first <> $3"
-            " AND a.operation = ANY($4) AND i.state <> 'not_sent'"
-            " AND i.opened_at BETWEEN $5 AND $6 LIMIT 1",
-            doubt.tenant,
+            " WHERE a.merchant_reference = $1 AND a.first <> $2"
+            " AND a.operation = ANY($3) AND i.state <> 'not_sent'"
+            " AND i.opened_at BETWEEN $4 AND $5 LIMIT 1",
             doubt.merchant_reference,
             UUID(doubt.first),
             list(operations),
@@ -241,12 +241,15 @@ class DoubtTable:
 
 
 _CLAIM: Final = """
-WITH due AS (
-  SELECT i.intent FROM intent_state i
+WITH ranked AS ( -- a tenant's many at one route do not come before everybody else's few
+  SELECT intent, row_number() OVER (PARTITION BY tenant, route ORDER BY due) AS place
+  FROM intent_state WHERE state = 'unknown' AND due < $1
+), due AS (
+  SELECT i.intent FROM intent_state i JOIN ranked r USING (intent)
   WHERE i.state = 'unknown' AND i.due < $1
     AND NOT EXISTS (SELECT 1 FROM intent_state o WHERE o.first = i.first
       AND (o.state = 'attempted' OR o.state = 'unknown' AND o.attempt < i.attempt))
-  ORDER BY i.due LIMIT $2 FOR UPDATE SKIP LOCKED
+  ORDER BY r.place, i.due LIMIT $2 FOR UPDATE OF i SKIP LOCKED
 )
 UPDATE intent_state i SET tries = i.tries + 1, due = greatest($1 + $4::interval, least(
   $1 + ($3::interval[])[least(i.tries + 1, array_length($3::interval[], 1))],
@@ -256,7 +259,7 @@ RETURNING i.first
 """
 
 _DOUBTS: Final = """
-SELECT a.*, i.intent, i.attempt, i.boot, i.opened_at, i.tries, i.due,
+SELECT a.*, i.intent, i.attempt, i.boot, i.opened_at, i.tries, i.due, i.account,
   ARRAY(SELECT t.id FROM token t WHERE t.id = ANY(a.tokens) AND t.single_use
     AND t.held_by = a.first) AS singles
 FROM authorizations a JOIN intent_state i USING (first)
@@ -279,7 +282,13 @@ def _doubt(rows: Sequence[Record]) -> Doubt:
         processor_reference=row["processor_reference"],
         created_at=row["created_at"],
         sends=tuple(
-            DoubtfulSend(str(one["intent"]), one["attempt"], str(one["boot"]), one["opened_at"])
+            DoubtfulSend(
+                str(one["intent"]),
+                one["attempt"],
+                str(one["boot"]),
+                one["opened_at"],
+                one["account"],
+            )
             for one in rows
         ),
         singles=tuple(row["singles"]),

@@ -66,6 +66,7 @@ class IntentFacts:
     currency: str | None
     merchant_reference: str | None
     key_digest: bytes | None
+    account: bytes | None = None
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -147,6 +148,7 @@ class OpenIntent(Unit):
             [hold.key_digest for hold, _ in held],
             [one.intent for _, one in held],
             [one.first for _, one in held],
+            [one.account for one in facts],
         )
 
 
@@ -234,12 +236,12 @@ _OPEN_INTENTS: Final = """
 WITH want AS (
   SELECT intent, first, attempt, tenant, route, string_to_array(tokens, ',') AS tokens,
     opens_cvc, idx, replica, boot, operation, kind, amount, currency, merchant_reference,
-    key_digest, leaf
+    key_digest, leaf, account
   FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::text[],
     $7::boolean[], $8::bigint[], $9::text[], $10::uuid[], $13::text[], $14::text[],
-    $15::bigint[], $16::text[], $17::text[], $18::bytea[], $19::bytea[])
+    $15::bigint[], $16::text[], $17::text[], $18::bytea[], $19::bytea[], $29::bytea[])
   AS w (intent, first, attempt, tenant, route, tokens, opens_cvc, idx, replica, boot,
-    operation, kind, amount, currency, merchant_reference, key_digest, leaf)
+    operation, kind, amount, currency, merchant_reference, key_digest, leaf, account)
 ), shown AS (
   INSERT INTO authorizations (first, tenant, route, operation, kind, tokens, state, amount,
     currency, merchant_reference, key_digest, idx, leaf, created_at, updated_at)
@@ -262,9 +264,9 @@ WITH want AS (
   WHERE (claim.tenant, claim.route, claim.key_digest) = (w.tenant, w.route, w.key_digest)
 )
 INSERT INTO intent_state (intent, first, attempt, tenant, route, tokens, opens_cvc, state,
-  opened_idx, last_idx, replica, boot, due, opened_at)
+  opened_idx, last_idx, replica, boot, due, opened_at, account)
 SELECT intent, first, attempt, tenant, route, tokens, opens_cvc, 'attempted', idx, idx, replica,
-  boot, $11, $12 FROM want
+  boot, $11, $12, account FROM want
 """
 
 

@@ -17,7 +17,7 @@ from typing import Final, Literal, Protocol
 
 from vault.authorization import Finding
 from vault.authorizations import Answer
-from vault.doubt_table import Doubt, DoubtTable
+from vault.doubt_table import CLAIMS_MAX, Doubt, DoubtTable
 from vault.doubts import Doubts, Resolved
 from vault.errors import CustodyError
 from vault.resolutions import Evidence
@@ -84,14 +84,21 @@ class Reconciler:
     async def turn(self) -> None:
         """Look into what is due now. A store that is away is asked again at the next turn."""
         try:
-            for _ in range(ROUNDS_MAX):
-                due = await self._table.claim(self._now())
-                if not due:
-                    break
-                await asyncio.gather(*(self._settle(doubt) for doubt in due))
+            # Each takes its next one alone: a processor that hangs holds up nobody else's.
+            await asyncio.gather(*(self._work() for _ in range(CLAIMS_MAX)))
             await self._table.forget_kept(self._now())
         except CustodyError:
             return
+
+    async def _work(self) -> None:
+        for _ in range(ROUNDS_MAX):
+            try:
+                due = await self._table.claim(self._now(), limit=1)
+            except CustodyError:
+                return
+            if not due:
+                return
+            await self._settle(due[0])
 
     async def _settle(self, doubt: Doubt) -> None:
         try:

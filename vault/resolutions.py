@@ -28,7 +28,7 @@ from vault.intent_table import (
 )
 from vault.ledger.entry import Actor, AuthorizationResolved, TokenDeleted
 from vault.ledger.forms import Method
-from vault.ledger.unit import Line, committed
+from vault.ledger.unit import Line, Placed, committed
 
 RECONCILER: Final = Actor(id="reconciler", kind="system")
 STATEMENT_CHARACTERS_MAX: Final = 1000
@@ -127,6 +127,17 @@ class Contradict(SettleIntent):
             elif state not in _ENDED or entry.supersedes != idx:
                 refused[position] = TransitionRefused(intent, state)
         return refused
+
+    @classmethod
+    async def apply(
+        cls, connection: Connection, units: Sequence[Self], placed: Sequence[Sequence[Placed]]
+    ) -> None:
+        await super(Contradict, cls).apply(connection, units, placed)
+        # What a repeat was told until now is what turned out not to be true.
+        await connection.execute(
+            "DELETE FROM answer WHERE intent = ANY($1)",
+            [UUID(one.intent) for unit in units for one in unit.settlements],
+        )
 
 
 def contradiction(

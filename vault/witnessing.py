@@ -14,7 +14,7 @@ being published.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -24,7 +24,15 @@ from vault.cosignature_table import CosignatureTable
 from vault.errors import CustodyError
 from vault.ledger.checkpoint import AddCheckpoint, parse_checkpoint
 from vault.ledger.forms import SealCause
-from vault.ledger.note import Note, NoteRefused, VerifierKey, parse_signatures
+from vault.ledger.note import (
+    Note,
+    NoteRefused,
+    VerifierKey,
+    parse_note,
+    parse_signatures,
+    verified,
+)
+from vault.ledger.tree import InvalidProof, verify_consistency
 from vault.published import PublishedLog
 
 SHOW_SECONDS: Final = 5.0
@@ -88,8 +96,14 @@ class WitnessClient(Protocol):
 
     async def add(self, request: AddCheckpoint) -> WitnessAnswer: ...
 
+    async def held(self, origin: str) -> bytes | None: ...
+
 
 # --- what comes of it ---------------------------------------------------------------------
+
+
+LogKeys = Callable[[], Awaitable[Sequence[VerifierKey]]]
+"""Gives all keys that this log has signed with. Raises a CustodyError."""
 
 
 class WitnessWatch(Protocol):
@@ -143,6 +157,7 @@ class Witnesses:
         quorum: int,
         now: Callable[[], datetime],
         watch: WitnessWatch,
+        log_keys: LogKeys,
         seconds: float = SHOW_SECONDS,
     ) -> None:
         """`quorum`: how many must have spoken for a checkpoint's age to count; at least one."""
@@ -155,6 +170,7 @@ class Witnesses:
         self._now = now
         self._watch = watch
         self._seconds = seconds
+        self._log_keys = log_keys
         self._since = now()
         self._has_recalled = False
 
@@ -246,8 +262,10 @@ class Witnesses:
             case Cosigned(lines):
                 return await self._keep(one, note, lines)
             case HoldsOther(held) if held > parse_checkpoint(note.text).size:
-                return await self._larger(held)
+                return await self._larger(one.client, note, held)
             case NoExtension() if old:  # it holds something, says how much, and refuses us
+                if not await self._is_proven(one.client, note):
+                    return Result.INVALID  # its word alone stops nobody's payments
                 await self._seals.seal("fork")
                 return Result.FORK
             case Unusable(result):
@@ -261,12 +279,46 @@ class Witnesses:
         proof = await self._log.consistency(old, size) if 0 < old < size else ()
         return await client.add(AddCheckpoint(old, proof, note))
 
-    async def _larger(self, held: int) -> Result:
+    async def _larger(self, client: WitnessClient, note: Note, held: int) -> Result:
         """Another replica may have shown it a later one: then that is in the database by now."""
         if held <= await self._log.size():
             return Result.AHEAD
+        if not await self._is_proven(client, note):
+            return Result.INVALID
         await self._seals.seal("rollback")
         return Result.ROLLBACK
+
+    async def _is_proven(self, client: WitnessClient, note: Note) -> bool:
+        """Whether our own log signed a checkpoint that is not of the history which we have.
+
+        Any witness can claim one; only our key can have made one.
+        """
+        ours = parse_checkpoint(note.text)
+        raw = await client.held(ours.origin)
+        try:
+            other = parse_note(raw or b"")
+            theirs = parse_checkpoint(other.text)
+            verified(other, await self._log_keys())
+        except NoteRefused:
+            return False
+        if theirs.origin != ours.origin:
+            return False
+        if theirs.size > ours.size:
+            return theirs.size > await self._log.size()
+        proof: tuple[bytes, ...] = ()
+        if 0 < theirs.size < ours.size:
+            proof = await self._log.consistency(theirs.size, ours.size)
+        try:
+            verify_consistency(
+                proof,
+                old_size=theirs.size,
+                old_root=theirs.root,
+                size=ours.size,
+                root=ours.root,
+            )
+        except InvalidProof:
+            return True
+        return False
 
     async def _keep(self, one: _Acquaintance, note: Note, lines: bytes) -> Result:
         key, size = one.client.key, parse_checkpoint(note.text).size

@@ -8,6 +8,7 @@ calls: none of card data. What is given proves itself, so nothing is checked her
 import asyncio
 import re
 from base64 import b64encode
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -41,6 +42,7 @@ OCTETS: Final = "application/octet-stream"
 READS_AT_ONCE: Final = 2
 """Of each audience: payments share the store's connections, and a bundle may have 4 MiB."""
 READS_WAITING_MAX: Final = 128
+READS_OF_ONE_MAX: Final = 16  # of one tenant or auditor: so many storms none makes alone
 
 _UUID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _INDEX: Final = re.compile("0|[1-9][0-9]{0,15}")
@@ -54,21 +56,28 @@ class Turns:
         self._free = asyncio.Semaphore(at_once)
         self._waiting_max = waiting_max
         self._waiting = 0
+        self._of: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def taken(self) -> AsyncIterator[None]:
+    async def taken(self, whose: str) -> AsyncIterator[None]:
         """Hold a turn. Raises Overloaded."""
-        if self._waiting >= self._waiting_max:
+        if self._waiting >= self._waiting_max or self._of[whose] >= READS_OF_ONE_MAX:
             raise Overloaded
-        self._waiting += 1
+        self._of[whose] += 1
         try:
-            await self._free.acquire()
+            self._waiting += 1
+            try:
+                await self._free.acquire()
+            finally:
+                self._waiting -= 1
+            try:
+                yield
+            finally:
+                self._free.release()
         finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._free.release()
+            self._of[whose] -= 1
+            if not self._of[whose]:
+                del self._of[whose]
 
 
 # --- the whole log, for auditors ----------------------------------------------------------
@@ -127,7 +136,7 @@ class TileHandlers:
         auditor = await self._auditors.authenticate(request.headers)
         request[REQUEST_EVENT].key = auditor.key
         check_parameters(request, ())
-        async with self._turns.taken():
+        async with self._turns.taken(auditor.key):
             yield
 
 
@@ -214,7 +223,7 @@ class LedgerHandlers:
         event.tenant, event.key = caller.tenant, caller.key
         caller.require(Scope.LEDGER)
         check_parameters(request, parameters or ())
-        async with self._turns.taken():
+        async with self._turns.taken(caller.tenant):
             yield caller
 
     async def _event(self, request: web.Request, caller: Caller) -> Event:

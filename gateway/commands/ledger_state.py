@@ -123,7 +123,7 @@ def unseal(
                 fail("nothing is sealed")
             if not yes:
                 typer.confirm(f"End the seal ({', '.join(before.seals) or 'none'})?", abort=True)
-            async with on_record(deployment) as act:
+            async with on_record(deployment, checked=note is None) as act:
                 if note is not None:
                     await _relearn(act, note)
                 lifted = await lift(

@@ -27,6 +27,8 @@ from vault.ledger.entry import Actor
 from vault.ledger.forms import base64url
 from vault.ledger.store import Ledger
 from vault.observer import Silent
+from vault.signed_history import check_history
+from vault.signer_memory import SignerMemory
 from vault.transit import Transit
 
 CONSOLE: Final = Actor(id="op_console", kind="operator")
@@ -44,8 +46,11 @@ class OnRecord:
 
 
 @asynccontextmanager
-async def on_record(config: Config) -> AsyncIterator[OnRecord]:
+async def on_record(config: Config, *, checked: bool = True) -> AsyncIterator[OnRecord]:
     """Open a ledger's writer for one act; its start and its stop are on record too.
+
+    Like a gateway it does not write to a log that does not extend what was signed; not `checked`
+    is for the act that teaches lost memories.
 
     Raises StartRefused; any KeysError; StoreUnavailable; LedgerUnavailable.
     """
@@ -67,6 +72,9 @@ async def on_record(config: Config) -> AsyncIterator[OnRecord]:
         try:
             await reveal.start()
             await check_log(database)
+            if checked:
+                memory = SignerMemory(config.state_folder, reveal, origin=config.ledger.origin)
+                await check_history(database, memory, reveal, origin=config.ledger.origin)
             ledger.start()
             await put_start_on_record(
                 database,

@@ -170,7 +170,7 @@ def test_another_that_may_be_it_makes_it_ambiguous(other: dict[str, object]) -> 
 )
 def test_one_that_cannot_be_it_is_left_out(other: dict[str, object]) -> None:
     assert isinstance(said(listed(payment(), payment(id="pay_2", **other))), Found)
-    assert said(listed(payment(**other))) == NotReceived()
+    assert said(listed(payment(**other))) == NOT_FOUND, "a clock may be wrong: this proves nothing"
 
 
 @pytest.mark.parametrize(
@@ -337,5 +337,5 @@ def test_nothing_is_found_that_does_not_fit_in_everything(
         assert str(one["currency"]).upper() == "EUR"
         assert int(str(one["amount"])) == 1999
     if isinstance(answer, NotReceived):
-        assert not near
+        assert not payments
         assert at - CLOCK_SKEW > SENT

@@ -190,7 +190,7 @@ async def test_a_store_that_is_away_is_asked_again(
     await here.in_doubt()
     here.oracle.says = Look("answered", APPROVED)
 
-    async def away(*_: object) -> None:
+    async def away(*_: object, **__: object) -> None:
         raise LedgerUnavailable
 
     with monkeypatch.context() as patched:

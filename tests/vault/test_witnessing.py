@@ -23,7 +23,7 @@ from vault.cosignature_table import CosignatureTable
 from vault.db import Database
 from vault.ledger.checkpoint import AddCheckpoint
 from vault.ledger.forms import SealCause
-from vault.ledger.note import Note, Signature, verified
+from vault.ledger.note import Note, Signature, VerifierKey, verified
 from vault.published import PublishedLog
 from vault.witnessing import (
     CALLS_MAX,
@@ -75,6 +75,9 @@ class Honest:
             case _:
                 return NoExtension()
 
+    async def held(self, origin: str) -> bytes | None:
+        return self._held.latest(origin)
+
     def already_holds(self, log: SignedLog, size: int) -> None:
         """Have cosigned this, in another life."""
         asking = asked(log.request(0, size).body, {log.key.name: (log.key,)})
@@ -104,6 +107,9 @@ class Liar:
         if callable(answer):
             return Cosigned("".join(line.line for line in answer(request.note)).encode())
         return answer
+
+    async def held(self, origin: str) -> bytes | None:
+        return f"{origin}\n9\n".encode()  # whatever it says: nobody signed it
 
 
 class Hanging(Liar):
@@ -146,6 +152,10 @@ def around(
     seconds: float = 30.0,
 ) -> Around:
     ears = Ears()
+
+    async def log_keys() -> Sequence[VerifierKey]:
+        return [SignedLog.of_size(1).key]
+
     made = Witnesses(
         clients,
         PublishedLog(database or store.database),
@@ -154,6 +164,7 @@ def around(
         quorum=quorum,
         now=store.clock,
         watch=ears,
+        log_keys=log_keys,
         seconds=seconds,
     )
     return Around(made, ears.sealed, ears.answers)
@@ -248,6 +259,9 @@ class Unheard:
         self._honest = honest
         self._arrives = arrives
         self._is_lost = True
+
+    async def held(self, origin: str) -> bytes | None:
+        return await self._honest.held(origin)
 
     async def add(self, request: AddCheckpoint) -> WitnessAnswer:
         lost, self._is_lost = self._is_lost, False

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.api.authorizations import AuthorizationHandlers
 from gateway.api.health import Health
-from gateway.api.ledger import LedgerHandlers, TileHandlers, Turns
+from gateway.api.ledger import READS_OF_ONE_MAX, LedgerHandlers, TileHandlers, Turns
 from gateway.api.tokens import Tokens
 from gateway.applications import ops_application, private_application
 from gateway.auditors import Auditors
@@ -455,7 +455,7 @@ async def test_so_many_read_so_many_wait_and_the_rest_come_back_later() -> None:
     inside, go_on = asyncio.Event(), asyncio.Event()
 
     async def reader() -> None:
-        async with turns.taken():
+        async with turns.taken("t_one"):
             inside.set()
             await go_on.wait()
 
@@ -465,15 +465,34 @@ async def test_so_many_read_so_many_wait_and_the_rest_come_back_later() -> None:
         waiting = group.create_task(reader())
         await asyncio.sleep(0)
         with pytest.raises(Overloaded):
-            async with turns.taken():
+            async with turns.taken("t_one"):
                 pass
         waiting.cancel()
         await asyncio.wait([waiting])
         group.create_task(reader())  # who left makes room
         await asyncio.sleep(0)
         go_on.set()
-    async with turns.taken():
+    async with turns.taken("t_one"):
         pass
+
+
+async def test_one_reader_s_storm_leaves_room_for_others() -> None:
+    turns = Turns(at_once=1)
+    go_on = asyncio.Event()
+
+    async def reader(whose: str) -> None:
+        async with turns.taken(whose):
+            await go_on.wait()
+
+    async with asyncio.timeout(5):
+        storm = [asyncio.ensure_future(reader("t_one")) for _ in range(200)]
+        await asyncio.sleep(0)
+        other = asyncio.ensure_future(reader("t_two"))
+        await asyncio.sleep(0)
+        go_on.set()
+        await other
+        ended = await asyncio.gather(*storm, return_exceptions=True)
+    assert sum(isinstance(each, Overloaded) for each in ended) == 200 - READS_OF_ONE_MAX
 
 
 async def test_only_what_is_said_to_be_kept_is_kept() -> None:
