@@ -28,7 +28,7 @@ from vault.errors import StartRefused
 SECONDS: Final = 8.0
 QUICK_SECONDS: Final = 2.0
 BUSY: Final = 0.1  # of the machine: from there on others disturb
-STEPS: Final = len(ASKED) + 6  # the stand, the tokens, the Vault alone, what needs no load
+STEPS: Final = len(ASKED) + 7  # the stand, the tokens, the Vault alone, appends, what needs no load
 
 Step = Callable[[str], None]
 

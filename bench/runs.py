@@ -78,6 +78,8 @@ class Bench:
             runs[asked.name] = await self._measured(asked)
         self._step("HashiCorp Vault alone")
         rates = await self._rates("bench.vault_alone", 2.5)
+        self._step("appends alone")
+        rates |= await self._rates("bench.append", 5.0)
         self._step("ledger verify, scanner, batching")
         rates |= await self._rates("bench.offline", 3.0)
         self._step("codecs")

@@ -212,6 +212,21 @@ TARGETS: Final[Sequence[Target]] = (
         *(0.01, "", False, "other.64"),
     ),
     Target("scanning a body with no card in it", scalar("scan"), 200.0, " MB/s", at_least=True),
+    Target(
+        "appends of single entries at 64 callers",
+        scalar("append.statement.64", 1000),
+        *(5.0, " k entries/s", True),
+    ),
+    Target(
+        "    of a commit for each entry, one at a time",
+        ratio(scalar("append.statement.64"), scalar("commit.1")),
+        *(3.0, " x", True),
+    ),
+    Target(
+        "an authorization's two appends, p50",
+        scalar("append.pair.1.p50"),
+        *(4.0, " ms", False),
+    ),
     Target("ledger verify", scalar("verify", 1000), 300.0, "k entries/s", at_least=True),
 )
 

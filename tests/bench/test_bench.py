@@ -82,6 +82,7 @@ def figures(*, tokenize_rate: float = 4000.0, out_p99_ms: float = 20.0) -> Figur
         for name, each in seen.items()
     }
     rates = {"vault.card": 8000.0, "scan": 250.0, "verify": 350_000.0}
+    rates |= {"append.statement.64": 6_000.0, "commit.1": 1_500.0, "append.pair.1.p50": 3.0}
     codec = {"1k": 6.8, "1k.times": 19.7, "1m": 6.5, "1m.times": 28.0}
     return Figures(runs, rates | {f"splice.xml.{name}": value for name, value in codec.items()})
 
