@@ -21,11 +21,12 @@ from vault.milestones import UNWATCHED, Milestone, Milestones
 from vault.observer import Silent
 from vault.published import PublishedLog
 from vault.publisher import Publisher
-from vault.seals import Seals
+from vault.seals import Seals, lift
 from vault.signer_memory import SignerMemory
 
 OVERLAP = timedelta(days=7)
 NOBODY = Actor(id="none", kind="anonymous")
+CONSOLE = Actor(id="op_console", kind="operator")
 
 
 class Killed(BaseException):
@@ -86,12 +87,15 @@ class Stand:
             database=self.store.database,
             signing=self.service,
             memory=self.memory(folder),
-            seals=Seals(self.store.database, self.replica.ledger, now=self.store.clock),
+            seals=self.own_seals(),
             now=self.store.clock,
             observer=self.reasons,
             overlap=OVERLAP,
             milestones=milestones,
         )
+
+    def own_seals(self) -> Seals:
+        return Seals(self.store.database, self.replica.ledger, now=self.store.clock)
 
     @asynccontextmanager
     async def publishing(self, milestones: Milestones = UNWATCHED) -> AsyncIterator[Publisher]:
@@ -136,6 +140,18 @@ class Stand:
         await self.store.do(statement, *values)
         for table in ("entry", "checkpoint", "head"):
             await self.store.do(f"ALTER TABLE {table} ENABLE TRIGGER USER")
+
+    async def intrude(self, statement: str, *values: object) -> None:
+        """Change the tables as whoever has the gateway's own role can."""
+        async with self.store.session() as intruder:
+            await intruder.execute(statement, *values)
+
+    async def lift(self, statement: str = "seen to") -> list[str]:
+        """End all seals on an operator's word."""
+        return await lift(
+            self.store.database, self.replica.ledger, CONSOLE, statement=statement,
+            now=self.store.clock,
+        )  # fmt: skip
 
     async def set_head(self, bodies: Sequence[bytes]) -> None:
         """Make the head that of these entries."""

@@ -4,13 +4,17 @@ It signs with real Ed25519 keys, and writes only on top of the version that the 
 `fails` makes the next call of that name end without an answer, before or after it took effect.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from vault.errors import KeysTimedOut
 from vault.transit import Secret
+
+Head: TypeAlias = dict[str, Any]
 
 
 @dataclass
@@ -35,6 +39,18 @@ class KeyService:
         made = Ed25519PrivateKey.generate()
         self.keys[max(self.keys) + 1] = made
         return made.public_key().public_bytes_raw()
+
+    def lose_secret(self) -> None:
+        """Delete the secret softly, as `vault kv delete` does: its versions count on."""
+        assert self.secret is not None
+        self.deleted_version, self.secret = self.secret.version, None
+
+    def rewrite(self, change: Callable[[Head], None]) -> None:
+        """Change the remembered head, as whoever can write there."""
+        assert self.secret is not None
+        head = json.loads(self.secret.data["head"])
+        change(head)
+        self.secret = Secret({"head": json.dumps(head)}, self.secret.version)
 
     async def public_keys(self, key: str) -> Mapping[int, bytes]:
         assert key == "ledger"

@@ -1,4 +1,4 @@
-"""Pages examined by several processes at once: a core each, and one to wait for the database.
+"""Pages examined by several processes at once, one for each core.
 
 Run as a program this is such a process: it reads pages itself, or is handed them, and answers with
 what there is to say of each. What never may live here: what a page is checked for.
@@ -93,7 +93,7 @@ async def examiners(dsn: str | None, entries: int) -> AsyncIterator[Examiners]:
     cores = len(os.sched_getaffinity(0))
     processes: list[Process] = []
     try:
-        for _ in range(cores + 1 if entries > ALONE_ENTRIES_MAX else 0):
+        for _ in range(cores if entries > ALONE_ENTRIES_MAX else 0):
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", __name__),
                 stdin=PIPE,

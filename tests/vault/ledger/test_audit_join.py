@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vault.ledger.samples import AT, new_actor, new_hash, new_token, new_uuid
+from tests.vault.ledger.signed_story import purchases
 from tests.vault.rows import outcome_entry
 from vault.authorization import Kind, Result, State
 from vault.ledger import audit_join
@@ -25,6 +26,8 @@ from vault.ledger.entry import (
     decode,
     encode,
 )
+from vault.ledger.examination import examine
+from vault.ledger.pages import page_of
 
 Key = Literal["pan", "cvc"]
 
@@ -126,6 +129,43 @@ def test_who_opened_nothing_is_known_by_it() -> None:
     story.hears(decrypts(f"{one}/0"))
     assert story.join.opened(one)
     assert not story.join.opened(two)
+
+
+def heard(after: float) -> dict[str, Any]:
+    """Something else that is in the audit log, at its time."""
+    return decrypts("probe", key="reply", after=after)
+
+
+def in_order(record: dict[str, Any]) -> bytes:
+    """As the server writes it: the time first."""
+    return written({"time": record["time"], **record})
+
+
+def test_intents_that_opened_nothing_were_never_sent() -> None:
+    story = Story()
+    early = story.intent("pan", at=AT - timedelta(seconds=60))
+    opened, failed, _free = story.intent("pan"), story.intent("pan", "cvc"), story.intent()
+    late = story.intent("pan", at=AT + timedelta(seconds=60))
+    assert story.join.not_opened() == 0, "no audit log, no proof"
+    story.hears(in_order(heard(-5)), in_order(decrypts(f"{opened}/0")), in_order(heard(5)))
+    assert story.join.not_opened() == 1
+    assert not any(map(story.join.opened, (early, failed, late)))
+    story.hears(in_order(decrypts(f"{failed}/1", key="cvc")), in_order(heard(90)))
+    assert story.join.not_opened() == 1, "the late one"
+
+
+def test_a_page_says_what_its_entries_would() -> None:
+    """Whatever `ledger verify` hands over in pages, `add_entry` takes one by one."""
+    log = purchases(300)
+    by_page, by_entry = AuditJoin(), AuditJoin()
+    page = page_of(0, [row.body for row in log.rows], [row.leaf for row in log.rows])
+    page.joins = True
+    by_page.add_page(examine(page))
+    for row in log.rows:
+        by_entry.add_entry(decode(row.body))
+    for name in ("_intents", "_cvcs", "_ended"):
+        assert dict(getattr(by_page, name).items()) == dict(getattr(by_entry, name).items())
+    assert len(dict(by_page._intents.items())) > 80
 
 
 def test_entries_of_other_kinds_say_nothing() -> None:

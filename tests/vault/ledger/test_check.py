@@ -32,7 +32,15 @@ from tests.vault.memory_log import MemoryLog
 from vault.authorization import MAY_FOLLOW, State
 from vault.ledger.check import VIOLATIONS_KEPT_MAX, LogCheck, Report, TileRows
 from vault.ledger.checkpoint import cosignature, cosigned_text
-from vault.ledger.entry import DetailErased, KeyRotated, OldBoot, Stamp, decode, encode
+from vault.ledger.entry import (
+    DetailErased,
+    KeyRotated,
+    OldBoot,
+    Opening,
+    Stamp,
+    decode,
+    encode,
+)
 from vault.ledger.examination import examine
 from vault.ledger.held import SignedHead, Source, Trust
 from vault.ledger.looking_back import LEASE_SECONDS, OpenIntent, UnstoppedBoot
@@ -483,6 +491,35 @@ def test_any_run_of_events_breaks_v3_exactly_where_the_table_says(
     assert {one.intent for one in log.check().open_intents} == {
         intent for intent, state in states.items() if MAY_FOLLOW[state]
     }
+
+
+@pytest.mark.guards("T-61")
+def test_an_intent_that_began_and_ended_in_an_earlier_page_does_not_begin_again() -> None:
+    log = opened_log()
+    intent = new_uuid()
+    log.add(attempted(intent))
+    log.add(outcome(intent, State.COMPLETED))
+    while len(log.rows) < PAGE_ENTRIES + 5:
+        log.add(deleted(new_token()))
+    index = log.add(attempted(intent))
+    again = log.add(outcome(intent, State.COMPLETED))
+    log.add(outcome(new_uuid(), State.COMPLETED))
+    assert log.broken() == [(Rule.V3, again), (Rule.V3, again + 1)]
+    del log.rows[again:]
+    assert log.broken() == [(Rule.V3, index)]
+
+
+@pytest.mark.guards("T-61")
+@pytest.mark.parametrize("items", [1, 32], ids=["read at once", "read one by one"])
+def test_a_later_attempt_does_not_come_before_its_first_in_a_page(items: int) -> None:
+    log = opened_log()
+    opens = tuple(Opening(key="pan", token=new_token(), version=1) for _ in range(items))
+    log.add(replace_entry(attempted(new_uuid()), opens=opens))
+    first, later_one = new_uuid(), new_uuid()
+    index = log.add(attempted(later_one, attempt=2, of=first))
+    log.add(attempted(first))
+    log.add(outcome(first, State.COMPLETED))
+    assert log.broken() == [(Rule.V3, index)]
 
 
 # --- V4, V7, V8: what needs a clock, a key's announcement, a cosignature ---------------------

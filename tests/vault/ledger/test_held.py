@@ -1,12 +1,13 @@
 """Whose word on a head counts: pinned keys, a policy's, and those announced under them."""
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.vault.ledger.golden import LOG_PRIVATE_KEY, LOG_PUBLIC_KEY
 from tests.vault.ledger.samples import ORIGIN, VKEY
-from vault.ledger.checkpoint import Checkpoint
+from vault.ledger.checkpoint import Checkpoint, cosignature, cosigned_text
 from vault.ledger.held import SignedHead, Source, Trust
-from vault.ledger.note import ED25519, Note, NoteRefused, VerifierKey, signed
+from vault.ledger.note import COSIGNATURE, ED25519, Note, NoteRefused, VerifierKey, signed
 from vault.ledger.policy import parse_policy
 
 KEY = VerifierKey.parse(VKEY)
@@ -57,3 +58,17 @@ def test_a_policy_pins_and_its_quorum_is_asked_for_the_newest_head_only() -> Non
 def test_what_is_no_head(raw: bytes) -> None:
     with pytest.raises(NoteRefused):
         SignedHead.parse(raw, Source.HELD)
+
+
+def test_a_witness_alone_is_not_the_log() -> None:
+    private = Ed25519PrivateKey.generate()
+    public = private.public_key().public_bytes_raw()
+    witness = VerifierKey("w.example/1", COSIGNATURE, public)
+    policy = parse_policy(f"log {VKEY}\nwitness w {witness.text}\nquorum w\n")
+    text = head().note.text
+    line = cosignature(witness.name, public, 9, private.sign(cosigned_text(text, 9)))
+    alone = SignedHead.parse(Note(text, (line,)).raw, Source.HELD)
+    with pytest.raises(NoteRefused):
+        Trust(policy=policy).check(alone)
+    both = SignedHead.parse(head().note.with_signatures([line]).raw, Source.LATEST)
+    assert Trust(policy=policy).check(both) == [9]
