@@ -3,6 +3,7 @@
 import inspect
 import random
 import re
+from datetime import UTC, datetime
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -67,6 +68,13 @@ def use_custody(metrics: Metrics) -> None:
     metrics.ledger_appended(3, 0.002, "ok")
     metrics.ledger_size(12)
     metrics.ledger_state(sealed=True, spooled=1)
+    metrics.ledger_published(12, datetime(2026, 1, 2, tzinfo=UTC))
+    metrics.ledger_witnessed(datetime(2026, 1, 2, tzinfo=UTC))
+    metrics.ledger_publish_failed("rollback")
+    metrics.ledger_publisher(elected=True)
+    metrics.witness_answered("here", "cosigned")
+    metrics.reconciled("stripe", "answered")
+    metrics.access_denied("key")
     metrics.vault_sealed(sealed=True)
     metrics.vault_canary(1700000000.0)
     metrics.store_canary(1700000000.0)
