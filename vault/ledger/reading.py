@@ -142,9 +142,12 @@ FROM entry WHERE idx >= $1 AND idx < $2 ORDER BY idx
 _PLACES: Final = """
 SELECT (idx - $1)::int AS place FROM entry WHERE idx >= $1 AND idx < $2 ORDER BY idx
 """
+# OFFSET 0 keeps it a look-up by key: a plain join may be planned as a scan of all details, and
+# that for every page.
 _DETAILS: Final = """
-SELECT (e.idx - $1)::int AS place, d.salt, d.body
-FROM entry e JOIN detail d USING (id) WHERE e.idx >= $1 AND e.idx < $2
+SELECT (e.idx - $1)::int AS place, d.salt, d.body FROM entry e
+CROSS JOIN LATERAL (SELECT salt, body FROM detail WHERE id = e.id OFFSET 0) AS d
+WHERE e.idx >= $1 AND e.idx < $2
 """
 _CHECKPOINTS: Final = """
 SELECT size, root, note, ARRAY (
