@@ -8,13 +8,17 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.commands.authorizations import authorizations as command_group
+from gateway.embedded import ORIGIN
 from tests.crash.panward import Ended
 from tests.gateway.commands.conftest import Command
-from tests.vault.ledger.samples import new_uuid
+from tests.vault.ledger.samples import new_hash, new_uuid
+from tests.vault.places import place_of_openbao
 from tests.vault.rows import Sender
 from tests.vault.stores import Store
 from vault.authorization import State
+from vault.deployment import Boot, put_start_on_record
 from vault.doubt_table import DoubtTable
+from vault.embedded.bootstrap import EmbeddedParts
 from vault.ids import authorization_id
 from vault.intent_table import OpenIntent
 from vault.ledger.entry import AuthorizationResolved
@@ -48,8 +52,16 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(store: Store, command: Command) -> AsyncIterator[Desk]:
-    async with store.replica() as replica:
+async def desk(store: Store, command: Command, embedded: EmbeddedParts) -> AsyncIterator[Desk]:
+    """Give a log that names the deployment's own key: a command writes to no other."""
+    async with place_of_openbao(embedded).transit("reveal") as transit:
+        public_key = await transit.public_key("ledger")
+    async with store.replica(start=False) as replica:
+        boot = Boot(replica.boot, replica.name, "0.1.0", new_hash())
+        await put_start_on_record(
+            store.database, replica.ledger, boot, env="test", origin=ORIGIN,
+            public_key=public_key, now=store.clock,
+        )  # fmt: skip
         sender = Sender(replica=replica.name, boot=replica.boot)
         opened = sender.opens(merchant_reference="order-1")
         await replica.ledger.append(opened)
