@@ -8,15 +8,13 @@ than five seconds ago still counts; after that, nobody is let in.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from gateway.errors import NotAuthenticated
-from gateway.merchants import CACHE_SECONDS, basic_credential, bearer_key
+from gateway.known_keys import KnownKeys
+from gateway.merchants import basic_credential, bearer_key
 from vault.api_keys import parse_auditor_key
 from vault.auditor_table import AuditorKeyRow, AuditorTable
 from vault.tokens import Env
-
-CACHED_KEYS_MAX: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,7 @@ class Auditors:
         self._table = table
         self._env = env
         self._now = now
-        self._monotonic = monotonic
-        self._cache: dict[str, tuple[float, AuditorKeyRow]] = {}
+        self._known: KnownKeys[AuditorKeyRow] = KnownKeys(monotonic)
 
     async def authenticate(self, headers: Mapping[str, str]) -> Auditor:
         """Return the auditor whose key came with a request.
@@ -55,25 +52,11 @@ class Auditors:
         presented = parse_auditor_key(text) if text is not None else None
         if presented is None or presented.env != self._env:
             raise NotAuthenticated
-        row = await self._row(presented.id)
+        row = await self._known.row(presented.id, self._table.key)
         known = presented.matches(row.digest if row is not None else None)
         if row is None or not known or not row.is_in_force(self._now()):
             raise NotAuthenticated
         return Auditor(row.id, row.name)
-
-    async def _row(self, key_id: str) -> AuditorKeyRow | None:
-        at = self._monotonic()
-        cached = self._cache.get(key_id)
-        if cached is not None and at - cached[0] < CACHE_SECONDS:
-            return cached[1]
-        row = await self._table.key(key_id)
-        if row is None:  # not remembered: a stranger's guesses must not push real keys out
-            self._cache.pop(key_id, None)
-            return None
-        if len(self._cache) >= CACHED_KEYS_MAX:
-            self._cache.clear()
-        self._cache[key_id] = (at, row)
-        return row
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:

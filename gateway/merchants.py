@@ -7,23 +7,17 @@ was looked up less than five seconds ago still counts; after that, nobody is let
 import base64
 import binascii
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeVar
 
 from gateway.errors import NotAuthenticated, NotPermitted, SignatureRefused
+from gateway.known_keys import KnownKeys
 from gateway.resign import Refusal, Verified
 from vault.api_keys import AliasForm, KeyKind, alias_digest, parse_api_key, route_scope
 from vault.ledger.entry import Actor
 from vault.tenant_table import ApiKeyRow, TenantTable
 from vault.tokens import Env
-
-CACHE_SECONDS: Final = 5.0
-CACHED_KEYS_MAX: Final = 10_000
-
-Name = TypeVar("Name", str, bytes)
-"""By what a key is found: its id, or the digest of an alias."""
 
 _BEARER = re.compile(r"[Bb]earer +([A-Za-z0-9_*#$=]{20,128})")
 _BASIC = re.compile(r"[Bb]asic +([A-Za-z0-9+/=]{20,512})")
@@ -88,8 +82,7 @@ class Merchants:
         self._table = table
         self._env = env
         self._now = now
-        self._monotonic = monotonic
-        self._cache: dict[str | bytes, tuple[float, ApiKeyRow]] = {}
+        self._known: KnownKeys[ApiKeyRow] = KnownKeys(monotonic)
 
     async def authenticate(self, text: str | None) -> Caller:
         """Return the caller whose key this is.
@@ -100,7 +93,7 @@ class Merchants:
         presented = parse_api_key(text) if text is not None else None
         if presented is None or presented.env != self._env:
             raise NotAuthenticated
-        row = await self._row(presented.id, self._table.key)
+        row = await self._known.row(presented.id, self._table.key)
         known = presented.matches(row.digest if row is not None else None)
         if not known:
             raise NotAuthenticated
@@ -127,23 +120,7 @@ class Merchants:
 
     async def _aliased(self, form: AliasForm, text: str | None) -> ApiKeyRow | None:
         digest = alias_digest(form, text) if text is not None else None
-        return None if digest is None else await self._row(digest, self._table.key_of_alias)
-
-    async def _row(
-        self, name: Name, read: Callable[[Name], Awaitable[ApiKeyRow | None]]
-    ) -> ApiKeyRow | None:
-        at = self._monotonic()
-        cached = self._cache.get(name)
-        if cached is not None and at - cached[0] < CACHE_SECONDS:
-            return cached[1]
-        row = await read(name)
-        if row is None:  # not remembered: a stranger's guesses must not push real keys out
-            self._cache.pop(name, None)
-            return None
-        if len(self._cache) >= CACHED_KEYS_MAX:
-            self._cache.clear()
-        self._cache[name] = (at, row)
-        return row
+        return None if digest is None else await self._known.row(digest, self._table.key_of_alias)
 
 
 def bearer_key(headers: Mapping[str, str]) -> str | None:

@@ -235,6 +235,7 @@ TESTED_BY = {
     "gateway/api/ledger.py": "test_ledger_api",
     "gateway/caching.py": "test_ledger_api",
     "gateway/kept_requests.py": "test_reconciliation",
+    "gateway/known_keys.py": "test_merchants",
     "gateway/preset_patterns.py": "test_preset",
     "gateway/publishing.py": "test_ledger_http",
     "gateway/reconcile.py": "test_reconciliation",

@@ -19,9 +19,8 @@ from gateway.commands.options import (
     ConfigOption,
     EmbeddedOption,
     JsonOption,
-    deployment_of,
+    database_of,
     fail,
-    require_one,
     run,
     show,
 )
@@ -29,7 +28,6 @@ from gateway.config import Config
 from gateway.custody import utc_now
 from vault.api_keys import new_api_key
 from vault.auditor_table import AuditorKeyRow, AuditorTable
-from vault.db import Database
 
 _NAME = re.compile("[a-z0-9_.-]{1,64}")
 
@@ -129,14 +127,8 @@ def _with_table(
     embedded: Path | None,
     work: Callable[[AuditorTable, Config], Awaitable[None]],
 ) -> None:
-    require_one(config, embedded)
-
     async def connected() -> None:
-        async with deployment_of(config, embedded) as found:
-            database = await Database.open(found.secret(found.database.runtime_dsn_file))
-            try:
-                await work(AuditorTable(database), found)
-            finally:
-                await database.close()
+        async with database_of(config, embedded) as (database, found):
+            await work(AuditorTable(database), found)
 
     run(connected())

@@ -18,6 +18,7 @@ from gateway.commands.options import (
     ConfigOption,
     EmbeddedOption,
     JsonOption,
+    database_of,
     deployment_of,
     fail,
     require_one,
@@ -26,7 +27,6 @@ from gateway.commands.options import (
 )
 from gateway.custody import utc_now
 from vault.authorization import Finding, Result, State
-from vault.db import Database
 from vault.doubt_table import Doubt, DoubtTable, EndedSend
 from vault.doubts import Doubts, Resolved
 from vault.ids import authorization_id, intent_of
@@ -68,19 +68,13 @@ def list_open(
     as_json: JsonOption = False,
 ) -> None:
     """List the calls whose outcome is not known, the oldest first; at most 1,000."""
-    require_one(config, embedded)
     if not open_:
         raise typer.BadParameter("only --open calls are listed here: the API has all others")
     found: list[Doubt] = []
 
     async def work() -> None:
-        async with deployment_of(config, embedded) as deployment:
-            dsn = deployment.secret(deployment.database.runtime_dsn_file)
-            database = await Database.open(dsn)
-            try:
-                found.extend(await DoubtTable(database).open())
-            finally:
-                await database.close()
+        async with database_of(config, embedded) as (database, _):
+            found.extend(await DoubtTable(database).open())
 
     run(work())
     if as_json:

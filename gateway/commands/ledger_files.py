@@ -3,8 +3,8 @@
 What never may live here: what a file says (`vault/ledger`), and how it gets on the disk.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +19,8 @@ from gateway.commands.options import (
     EmbeddedOption,
     JsonOption,
     console,
-    deployment_of,
+    database_of,
     fail,
-    require_one,
     run,
     show,
 )
@@ -41,18 +40,6 @@ T = TypeVar("T")
 NOT_COVERED: Final = "no checkpoint covers this entry yet: try again in a moment"
 
 
-@asynccontextmanager
-async def opened(config: Path | None, embedded: Path | None) -> AsyncIterator[Database]:
-    """Give a deployment's database. Raises StartRefused and StoreUnavailable."""
-    require_one(config, embedded)
-    async with deployment_of(config, embedded) as found:
-        database = await Database.open(found.secret(found.database.runtime_dsn_file))
-        try:
-            yield database
-        finally:
-            await database.close()
-
-
 def _result_of(
     config: Path | None, embedded: Path | None, ask: Callable[[Database], Awaitable[T]]
 ) -> T:
@@ -61,7 +48,7 @@ def _result_of(
     reason: str | None = None
 
     async def work() -> None:
-        async with opened(config, embedded) as database:
+        async with database_of(config, embedded) as (database, _):
             results.append(await ask(database))
 
     try:

@@ -22,12 +22,12 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from gateway.commands.ledger_files import opened
 from gateway.commands.options import (
     ConfigOption,
     EmbeddedOption,
     JsonOption,
     console,
+    database_of,
     fail,
     run,
 )
@@ -80,7 +80,7 @@ def follow(  # noqa: PLR0913 - an option a parameter
     reasons: list[str] = []
 
     async def work() -> None:
-        async with opened(config, embedded) as database:
+        async with database_of(config, embedded) as (database, _):
             try:
                 with _ended_by_signals():
                     await _follow(PublishedLog(database), feed, once=once, resumed=kept is not None)

@@ -13,12 +13,10 @@ from gateway.commands.options import (
     EmbeddedOption,
     JsonOption,
     console,
-    deployment_of,
-    require_one,
+    database_of,
     run,
     show,
 )
-from vault.db import Database
 from vault.rebuild import Findings, TableFindings, check_rows, rebuild_rows
 from vault.rebuild import Progress as OnProgress
 
@@ -38,18 +36,13 @@ def rebuild(
 
     A running gateway goes on meanwhile. Nothing is changed unless the record itself is sound.
     """
-    require_one(config, embedded)
     findings: list[Findings] = []
 
     async def work() -> None:
-        async with deployment_of(config, embedded) as found:
-            database = await Database.open(found.secret(found.database.runtime_dsn_file))
-            try:
-                with _progress() as on_progress:
-                    compare = check_rows if check else rebuild_rows
-                    findings.append(await compare(database, on_progress=on_progress))
-            finally:
-                await database.close()
+        async with database_of(config, embedded) as (database, _):
+            with _progress() as on_progress:
+                compare = check_rows if check else rebuild_rows
+                findings.append(await compare(database, on_progress=on_progress))
 
     run(work())
     if as_json:

@@ -16,6 +16,7 @@ from gateway.config import Config, load_config
 from gateway.custody import utc_now
 from gateway.embedded import LISTENERS, embedded_deployment
 from gateway.hardening import harden
+from vault.db import Database
 from vault.embedded.bootstrap import StartOptions
 from vault.embedded.hold import InUse
 from vault.errors import StartRefused
@@ -56,6 +57,23 @@ def require_one(config: Path | None, embedded: Path | None) -> None:
 def show(document: object) -> None:
     """Print one line of JSON on standard output."""
     typer.echo(msgspec.json.encode(document).decode())
+
+
+@asynccontextmanager
+async def database_of(
+    config: Path | None, embedded: Path | None
+) -> AsyncIterator[tuple[Database, Config]]:
+    """Give a deployment's database, open, and its configuration.
+
+    Raises BadParameter unless exactly one of the two is given; StartRefused; StoreUnavailable.
+    """
+    require_one(config, embedded)
+    async with deployment_of(config, embedded) as found:
+        database = await Database.open(found.secret(found.database.runtime_dsn_file))
+        try:
+            yield database, found
+        finally:
+            await database.close()
 
 
 @asynccontextmanager

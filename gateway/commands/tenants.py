@@ -19,9 +19,8 @@ from gateway.commands.options import (
     ConfigOption,
     EmbeddedOption,
     JsonOption,
-    deployment_of,
+    database_of,
     fail,
-    require_one,
     run,
     show,
 )
@@ -38,7 +37,6 @@ from vault.api_keys import (
     parse_scopes,
     signing_secret_name,
 )
-from vault.db import Database
 from vault.tenant_table import ApiKeyRow, Tenant, TenantTable
 from vault.tokens import new_id
 
@@ -232,14 +230,8 @@ def _with_table(
     embedded: Path | None,
     work: Callable[[TenantTable, Config], Awaitable[None]],
 ) -> None:
-    require_one(config, embedded)
-
     async def connected() -> None:
-        async with deployment_of(config, embedded) as found:
-            database = await Database.open(found.secret(found.database.runtime_dsn_file))
-            try:
-                await work(TenantTable(database), found)
-            finally:
-                await database.close()
+        async with database_of(config, embedded) as (database, found):
+            await work(TenantTable(database), found)
 
     run(connected())

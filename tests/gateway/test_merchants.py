@@ -9,8 +9,8 @@ from email.utils import format_datetime
 import pytest
 
 from gateway.errors import NotAuthenticated, NotPermitted, SignatureRefused
+from gateway.known_keys import CACHE_SECONDS
 from gateway.merchants import (
-    CACHE_SECONDS,
     Merchants,
     basic_credential,
     basic_user,

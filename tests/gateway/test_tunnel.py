@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.connections import Seats
-from gateway.merchants import CACHE_SECONDS
+from gateway.known_keys import CACHE_SECONDS
 from tests.gateway.connect_harness import (
     SHORT,
     STRIPE,

@@ -1,5 +1,6 @@
 """What a start refuses, and what it puts on record."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from uuid import UUID
@@ -11,7 +12,7 @@ from tests.vault.fake_node import FakeCluster, fake_cluster
 from tests.vault.ledger.samples import ORIGIN, VKEY, new_hash, new_uuid
 from tests.vault.places import place_of_cluster, place_of_openbao
 from tests.vault.rows import statement
-from tests.vault.stores import Store
+from tests.vault.stores import Replica, Store
 from vault.deployment import (
     BOOTSTRAP,
     CARD_KEYS,
@@ -246,6 +247,25 @@ async def test_a_start_is_on_record_with_the_log_s_key_and_the_last_boot(store: 
     assert (again.previous.boot, again.previous.n) == (stopped.boot, stopped.n) == (stopped.boot, 3)
     assert len(await store.entries("log.opened")) == 1
     assert (await store.report()).violations == ()
+
+
+@pytest.mark.embedded
+async def test_two_first_starts_at_once_open_one_log(store: Store) -> None:
+    async def start(replica: Replica) -> None:
+        boot = Boot(replica.boot, replica.name, "0.1.0", new_hash())
+        await put_start_on_record(
+            store.database, replica.ledger, boot, env="test", origin=ORIGIN,
+            public_key=PUBLIC_KEY, now=store.clock,
+        )  # fmt: skip
+
+    async with store.replica(start=False) as one, store.replica(start=False) as other:
+        async with store.head_locked():  # both find it empty, and neither can write yet
+            starts = [asyncio.create_task(start(each)) for each in (one, other)]
+            await store.until_blocked()
+        await asyncio.gather(*starts)
+        assert len(await store.entries("log.opened")) == 1
+        assert len(await store.entries("gateway.started")) == 2
+        assert (await store.report()).violations == ()
 
 
 @pytest.mark.embedded

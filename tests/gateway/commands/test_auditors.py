@@ -16,7 +16,7 @@ from gateway.commands.auditors import auditors as command_group
 from gateway.config import Config
 from gateway.embedded import Sandbox, _provide_tenant
 from gateway.errors import NotAuthenticated
-from gateway.merchants import CACHE_SECONDS
+from gateway.known_keys import CACHE_SECONDS
 from tests.gateway.commands.conftest import Command
 from tests.vault.rows import now
 from tests.vault.stores import Store

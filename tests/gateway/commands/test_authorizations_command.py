@@ -70,6 +70,22 @@ async def desk(store: Store, command: Command, embedded: EmbeddedParts) -> Async
         assert (await store.report()).violations == ()
 
 
+@pytest.mark.guards("T-75")
+async def test_nothing_is_written_to_a_log_that_is_not_this_deployments(
+    store: Store, command: Command
+) -> None:
+    async with store.replica() as replica:  # whose entry 0 names another key
+        sender = Sender(replica=replica.name, boot=replica.boot)
+        opened = sender.opens(merchant_reference="order-1")
+        await replica.ledger.append(opened)
+        await replica.ledger.append(sender.settles(opened, State.UNKNOWN))
+        size = await store.count("entry")
+        desk = Desk(store, command, opened)
+        done = await desk.resolve("--finding", "answered", "--result", "approved", "--yes")
+        assert done.status == 78
+        assert await store.count("entry") == size
+
+
 async def test_what_is_in_doubt_is_listed(desk: Desk) -> None:
     done = await desk.command("authorizations", "list", "--open", "--json")
     assert done.status == 0, done.err
