@@ -61,6 +61,30 @@ class CvcExpired(CustodyError):
     code = "cvc_expired"
 
 
+class EdgeKeyUnknown(CustodyError):
+    """The card is sealed to a key that is not in use any more: fetch the keys, and seal it anew."""
+
+    code = "edge_key_unknown"
+    retryable = True
+
+
+class SealedRefused(CustodyError):
+    """What was sealed does not open, or was sealed for something else."""
+
+    code = "sealed_refused"
+
+    def __init__(self, reason: str) -> None:
+        """`reason` is box, form, expired, origin, tenant, kid or token."""
+        super().__init__()
+        self.reason = reason
+
+
+class SealedReplayed(CustodyError):
+    """What was sealed was used before: seal the card anew."""
+
+    code = "sealed_replayed"
+
+
 # --- keys ---------------------------------------------------------------------------------
 
 

@@ -249,6 +249,14 @@ class Transit:
             return []
         return data_of(answer, _KvNames).keys
 
+    async def destroy_secret(self, path: str, versions: Sequence[int]) -> None:
+        """Destroy what these versions hold, for ever; one that holds nothing is none to fail on."""
+        where = path_of(self._access.kv_mount, "destroy", *path.split("/"))
+        body = msgspec.json.encode({"versions": versions})
+        answer = await self.ask(Request("destroy_secret", "PUT", where, body))
+        if answer.verdict is not Verdict.ANSWERED:
+            raise answer.failure
+
     def _kv_path(self, path: str) -> str:
         return path_of(self._access.kv_mount, "data", *path.split("/"))
 

@@ -26,6 +26,7 @@ from vault.ledger.forms import (
     Code,
     Count,
     DeniedCause,
+    EdgeKid,
     Hash,
     Method,
     Name,
@@ -307,6 +308,18 @@ class KeyRotated(Entry, frozen=True, kw_only=True, tag="key.rotated"):
             raise EntryRefused("exactly the signing key has a public half")
 
 
+class EdgeKeyCreated(Entry, frozen=True, kw_only=True, tag="edge_key.created"):
+    """A key pair was made, to which browsers seal cards."""
+
+    kid: EdgeKid
+
+
+class EdgeKeyDestroyed(Entry, frozen=True, kw_only=True, tag="edge_key.destroyed"):
+    """The private half of a key pair is gone: what was sealed to it, nobody opens any more."""
+
+    kid: EdgeKid
+
+
 class DetailErased(Entry, frozen=True, kw_only=True, tag="detail.erased"):
     """Details of these entries and their salts are gone; the leaves stay, and say nothing."""
 
@@ -355,6 +368,8 @@ AnyEntry = (  # the registry: a new type is its class and a line here
     | AuthorizationUnknown
     | AuthorizationResolved
     | KeyRotated
+    | EdgeKeyCreated
+    | EdgeKeyDestroyed
     | DetailErased
     | LogSealed
     | LogUnsealed

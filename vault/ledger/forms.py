@@ -47,6 +47,7 @@ Version = Annotated[str, _text("[0-9a-z][0-9a-z.!+-]{0,63}")]
 Replica = Annotated[str, _text(f"r_{_CROCKFORD}{{8}}-(?:0|[1-9][0-9]{{0,3}})")]
 Tenant = Annotated[str, _text("t_[0-9a-z]{2,26}")]
 Token = Annotated[str, _text(f"pwt_(?:test|live)_{_CROCKFORD}{{28}}")]
+EdgeKid = Annotated[str, _text(f"ek_[0-7]{_CROCKFORD}{{25}}")]  # a UUIDv7
 ActorId = Annotated[str, _text(f"[a-z]{{1,4}}_[0-9a-z]{{2,32}}|none|{'|'.join(SYSTEM_ACTORS)}")]
 Hash = Annotated[str, _text(_BASE64URL_OF_32)]
 Origin = Annotated[str, _text(_ORIGIN)]

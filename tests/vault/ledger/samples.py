@@ -17,6 +17,8 @@ from vault.ledger.entry import (
     AuthorizationUnknown,
     DetailErased,
     Draft,
+    EdgeKeyCreated,
+    EdgeKeyDestroyed,
     GatewayStarted,
     GatewayStopped,
     KeyRotated,
@@ -53,6 +55,10 @@ def new_uuid() -> str:
 
 def new_token() -> str:
     return "pwt_test_" + drawn(28)
+
+
+def new_kid() -> str:
+    return "ek_0" + drawn(25)
 
 
 def new_hash() -> str:
@@ -186,6 +192,10 @@ def full() -> list[Draft]:
             to_version=2,
             vkey=VKEY,
         ),
+        EdgeKeyCreated(actor=Actor(id="rotation", kind="system"), id=new_uuid(), kid=new_kid()),
+        EdgeKeyDestroyed(
+            actor=Actor(id="op_console", kind="operator"), id=new_uuid(), kid=new_kid()
+        ),
         DetailErased(
             actor=actor, id=new_uuid(), tenant=tenant, entries=(0, 7, 1_000_000), reason="request"
         ),
@@ -238,6 +248,8 @@ FIELDS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
             "status supersedes origin_boot detail",
         ),
         ("key.rotated", "key from to", "vkey"),
+        ("edge_key.created", "kid", ""),
+        ("edge_key.destroyed", "kid", ""),
         ("detail.erased", "tenant entries reason", ""),
         ("ledger.sealed", "cause", "detail"),
         ("ledger.unsealed", "cause", "detail"),
