@@ -132,6 +132,12 @@ _PREFIX_DIGITS: Final = range(
     max(len(prefix) for table in _TABLES.values() for prefix in table), 0, -1
 )
 _UNKNOWN_BRAND: Final = Brand(UNKNOWN, tuple(_DIGIT_COUNTS), (3,), luhn_required=True)
+_CVC_LENGTHS: Final[Mapping[str, frozenset[int]]] = {
+    name: frozenset(
+        digits for entry in _ENTRIES if entry.brand().name == name for digits in entry.cvc_lengths
+    )
+    for name in {entry.brand().name for entry in _ENTRIES}
+}
 
 
 def brand_of(digits: str) -> Brand:
@@ -291,3 +297,9 @@ def _check_number(pan: Pan, brand: Brand) -> None:
         raise InvalidCard("number", "length")
     if brand.luhn_required and not passes_luhn(pan.reveal()):
         raise InvalidCard("number", "luhn")
+
+
+def check_cvc(cvc: Cvc, brand: str) -> None:
+    """Refuse a code that no card of this brand has. Raises InvalidCard."""
+    if len(cvc) not in _CVC_LENGTHS.get(brand, _UNKNOWN_BRAND.cvc_lengths):
+        raise InvalidCard("cvc", "length")

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from msgspec import UNSET
 
-from vault.card import Card, Expiry, is_published_test_number
+from vault.card import Card, Expiry, check_cvc, is_published_test_number
 from vault.errors import (
     CvcExpired,
     FormatRefused,
@@ -30,6 +30,7 @@ from vault.ledger.entry import Actor, Opening, TokenCreated, TokenDeleted, Token
 from vault.ledger.forms import TokenChange, time_text
 from vault.ledger.store import Ledger
 from vault.ledger.unit import Line, committed
+from vault.nonce_table import Nonce
 from vault.pan import Cvc, Pan
 from vault.token_table import (
     PAGE_MAX,
@@ -63,6 +64,9 @@ class NewToken:
     expires_at: datetime | None = None
     customer_reference: str | None = None
     source_address: str | None = None
+    made_from: str | None = None
+    nonce: Nonce | None = None
+    """Of a card that came sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +101,8 @@ class CardVault:
         """Store a card; return its token's row, and whether the token is new.
 
         Raises InvalidCard for a published test number in a live deployment; FormatRefused;
-        any KeysError; LedgerUnavailable, StoreUnavailable or Overloaded, after which the card
-        may be stored under a token that nobody knows.
+        SealedReplayed; any KeysError; LedgerUnavailable, StoreUnavailable or Overloaded, after
+        which the card may be stored under a token that nobody knows.
         """
         if self._env == "live" and is_published_test_number(card.pan):
             raise InvalidCard("number", "test_number")
@@ -111,7 +115,7 @@ class CardVault:
             row = self._row(card, wanted, token, kept.pan, at)
             try:
                 await self._ledger.append(
-                    CreateToken(row, value, cvc, (_created(row, wanted, at),))
+                    CreateToken(row, value, cvc, (_created(row, wanted, at),), wanted.nonce)
                 )
             except TokenExists as existing:
                 found = existing.row
@@ -138,6 +142,17 @@ class CardVault:
         Raises TokenUnknown; LedgerUnavailable, StoreUnavailable or Overloaded.
         """
         return await self._change(row, change, actor, reason="patch")
+
+    async def attach_cvc(self, row: TokenRow, cvc: Cvc, nonce: Nonce | None) -> None:
+        """Store a fresh CVC for a stored card, for fifteen minutes; it replaces an unused one.
+
+        Raises InvalidCard when a card of its brand has no such code; TokenInUse while an
+        authorization has the one before; SealedReplayed; any KeysError; StoreUnavailable.
+        """
+        check_cvc(cvc, row.brand)
+        sealed = await self._keys.seal_cvc(cvc, tenant=row.tenant, token=row.id)
+        if not await self._tokens.attach_cvc(row, _cvc_row(sealed, self._now()), nonce):
+            raise TokenInUse
 
     async def delete(self, row_id: tuple[str, str], actor: Actor, *, reason: DeleteReason) -> None:
         """Erase a token, its CVC, and its fingerprint if it was the card's last.
@@ -194,14 +209,16 @@ class CardVault:
 
     async def _reused(self, row: TokenRow, card: Card, wanted: NewToken) -> TokenRow:
         """The card's own token: a later expiry date replaces the stored one; so does a CVC."""
+        cvc = await self._seal_cvc(card.cvc, wanted.tenant, row.id)
+        if (cvc is not None or wanted.nonce is not None) and not await self._tokens.attach_cvc(
+            row, cvc, wanted.nonce
+        ):
+            raise TokenInUse
         if (card.expiry.year, card.expiry.month) > (row.exp_year, row.exp_month):
             change = Change(
                 card.expiry.month, card.expiry.year, row.expires_at, row.customer_reference
             )
             row = await self._change(row, change, wanted.actor, reason="reuse")
-        cvc = await self._seal_cvc(card.cvc, wanted.tenant, row.id)
-        if cvc is not None and not await self._tokens.attach_cvc(row, cvc):
-            raise TokenInUse
         return row
 
     async def _change(
@@ -270,6 +287,7 @@ class CardVault:
             expires_at=wanted.expires_at,
             customer_reference=wanted.customer_reference,
             created_at=at,
+            made_from=wanted.made_from,
         )
 
 

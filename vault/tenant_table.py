@@ -1,6 +1,6 @@
 """Tenants and their API keys. A key is stored as a digest and found by its id, or by an alias."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -29,6 +29,8 @@ class ApiKeyRow:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    origins: frozenset[str] = frozenset()
+    """Of a publishable key: whose pages may use it."""
 
 
 class TenantTable:
@@ -72,8 +74,8 @@ class TenantTable:
 
         async def work(connection: Connection) -> None:
             await connection.execute(
-                "INSERT INTO api_key (id, tenant, kind, digest, scopes, created_at, expires_at)"
-                " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                "INSERT INTO api_key (id, tenant, kind, digest, scopes, created_at, expires_at,"
+                " origins) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
                 key.id,
                 key.tenant,
                 key.kind,
@@ -81,6 +83,7 @@ class TenantTable:
                 sorted(key.scopes),
                 key.created_at,
                 key.expires_at,
+                sorted(key.origins),
             )
 
         await self._database.read(work)
@@ -95,6 +98,41 @@ class TenantTable:
                 at,
             )
             return status == "UPDATE 1"
+
+        return await self._database.read(work)
+
+    async def set_origins(self, key_id: str, origins: Collection[str]) -> bool:
+        """Replace whose pages may use a key; False when it is no publishable key in force.
+
+        Raises StoreUnavailable.
+        """
+
+        async def work(connection: Connection) -> bool:
+            status = await connection.execute(
+                "UPDATE api_key SET origins = $2"
+                " WHERE id = $1 AND kind = 'publishable_key' AND revoked_at IS NULL",
+                key_id,
+                sorted(origins),
+            )
+            return status == "UPDATE 1"
+
+        return await self._database.read(work)
+
+    async def origins(self, tenant: str | None = None) -> frozenset[str]:
+        """Return the origins that publishable keys in force list: a tenant's, or all.
+
+        Raises StoreUnavailable.
+        """
+
+        async def work(connection: Connection) -> frozenset[str]:
+            rows = await connection.fetch(
+                "SELECT DISTINCT unnest(origins) AS origin FROM api_key"
+                " WHERE kind = 'publishable_key' AND revoked_at IS NULL"
+                " AND (expires_at IS NULL OR expires_at > now())"
+                " AND ($1::text IS NULL OR tenant = $1)",
+                tenant,
+            )
+            return frozenset(row["origin"] for row in rows)
 
         return await self._database.read(work)
 
@@ -170,4 +208,5 @@ def _key(row: Record) -> ApiKeyRow:
         created_at=row["created_at"],
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
+        origins=frozenset(row["origins"]),
     )

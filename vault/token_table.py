@@ -11,8 +11,9 @@ from typing import ClassVar, Final, Self
 
 from vault.batching import Batching
 from vault.db import Connection, Database, Record
-from vault.errors import CustodyError, TokenInUse, TokenUnknown
+from vault.errors import CustodyError, SealedReplayed, TokenInUse, TokenUnknown
 from vault.ledger.unit import Line, Placed, Unit
+from vault.nonce_table import Nonce, use, used_before
 
 PAGE_MAX: Final = 100
 SWEEP_ROWS_MAX: Final = 200
@@ -40,6 +41,8 @@ class TokenRow:
     expires_at: datetime | None
     customer_reference: str | None
     created_at: datetime
+    made_from: str | None = None
+    """The network of a page that made it with a publishable key, while it is not kept."""
     has_cvc: bool = False
     cvc_ciphertext: str | None = None
     cvc_key_version: int | None = None
@@ -76,13 +79,18 @@ class PanLikeTaken(CustodyError):
 
 @dataclass(frozen=True, slots=True)
 class CreateToken(Unit):
-    """A new token; refused with TokenExists when reuse finds the card's own."""
+    """A new token; refused with TokenExists when reuse finds the card's own.
+
+    A card that came sealed uses up its nonce in the token's own transaction: no replay gets a
+    token, on whichever replica, and no crash leaves one without the other.
+    """
 
     order: ClassVar[int] = 10
     row: TokenRow
     fingerprint: FingerprintValue
     cvc: CvcRow | None
     lines: Sequence[Line]
+    nonce: Nonce | None = None
 
     @classmethod
     async def check(
@@ -92,6 +100,7 @@ class CreateToken(Unit):
         at: datetime,  # noqa: ARG003 - a new token has no past
     ) -> Mapping[int, CustodyError]:
         refused = dict(await _pan_likes_taken(connection, units))
+        refused.update(await _replayed(connection, units))
         wanted = [
             (position, unit)
             for position, unit in enumerate(units)
@@ -138,7 +147,9 @@ class CreateToken(Unit):
             [row.expires_at for row in rows],
             [row.customer_reference for row in rows],
             [row.created_at for row in rows],
+            [row.made_from for row in rows],
         )
+        await use(connection, [unit.nonce for unit in units if unit.nonce])
         await keep_cvcs(connection, [(unit.row, unit.cvc) for unit in units if unit.cvc])
 
 
@@ -171,7 +182,9 @@ class ChangeToken(Unit):
         for unit in units:
             await connection.execute(
                 "UPDATE token SET exp_month = $3, exp_year = $4, expires_at = $5,"
-                " customer_reference = $6, reusable = reusable AND $5::timestamptz IS NULL"
+                " customer_reference = $6, reusable = reusable AND $5::timestamptz IS NULL,"
+                # A token that is kept is a customer's: its declines tell nothing of a page.
+                " made_from = CASE WHEN $5::timestamptz IS NULL THEN NULL ELSE made_from END"
                 " WHERE tenant = $1 AND id = $2",
                 unit.tenant,
                 unit.token,
@@ -293,6 +306,21 @@ async def _pan_likes_taken(
         if name[1] is not None and name in taken:
             refused[position] = PanLikeTaken()
         taken.add(name)
+    return refused
+
+
+async def _replayed(
+    connection: Connection, units: Sequence[CreateToken]
+) -> Mapping[int, CustodyError]:
+    used = await used_before(connection, [unit.nonce for unit in units if unit.nonce])
+    refused: dict[int, CustodyError] = {}
+    for position, unit in enumerate(units):
+        if unit.nonce is None:
+            continue
+        name = (unit.nonce.tenant, unit.nonce.value)
+        if name in used:
+            refused[position] = SealedReplayed()
+        used.add(name)  # the first of a batch is the one
     return refused
 
 
@@ -436,16 +464,22 @@ class TokenTable:
 
         return await self._database.read(work)
 
-    async def attach_cvc(self, row: TokenRow, cvc: CvcRow) -> bool:
+    async def attach_cvc(self, row: TokenRow, cvc: CvcRow | None, nonce: Nonce | None) -> bool:
         """Store a CVC for a token that exists already; False while an authorization has the old.
 
-        Raises StoreUnavailable.
+        What came sealed uses up its nonce in the same transaction, whatever came of the CVC.
+        Raises SealedReplayed; StoreUnavailable.
         """
 
-        async def work(connection: Connection) -> bool:
-            return await keep_cvcs(connection, [(row, cvc)]) == 1
+        async def work(connection: Connection) -> bool | None:
+            if nonce is not None and await use(connection, [nonce]) == 0:
+                return None
+            return cvc is None or await keep_cvcs(connection, [(row, cvc)]) == 1
 
-        return await self._database.read(work)
+        kept = await self._database.transact(work)
+        if kept is None:
+            raise SealedReplayed
+        return kept
 
     async def sweep_cvcs(self, at: datetime) -> int:
         """Delete CVCs whose time is up, claimed or not; return how many. Raises StoreUnavailable.
@@ -493,6 +527,7 @@ def _token(row: Record, *, with_cvc: bool = False) -> TokenRow:
         expires_at=row["expires_at"],
         customer_reference=row["customer_reference"],
         created_at=row["created_at"],
+        made_from=row["made_from"],
         has_cvc=with_cvc and row["cvc_ciphertext"] is not None,
         cvc_ciphertext=row["cvc_ciphertext"] if with_cvc else None,
         cvc_key_version=row["cvc_key_version"] if with_cvc else None,
@@ -504,10 +539,10 @@ WITH want AS (
   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[],
     $7::text[], $8::text[], $9::int[], $10::int[], $11::text[], $12::int[], $13::text[],
     $14::int[], $15::bytea[], $16::boolean[], $17::boolean[], $18::timestamptz[], $19::text[],
-    $20::timestamptz[])
+    $20::timestamptz[], $21::text[])
   AS w (id, tenant, pan_like, format, brand, pan_length, last4, bin, exp_month, exp_year,
     ciphertext, key_version, fingerprint, fp_version, fp_value, reusable, single_use, expires_at,
-    customer_reference, created_at)
+    customer_reference, created_at, made_from)
 ), made AS (
   INSERT INTO fingerprint (id, tenant, version, value)
   SELECT DISTINCT ON (tenant, fp_version, fp_value) fingerprint, tenant, fp_version, fp_value
@@ -522,10 +557,10 @@ WITH want AS (
 )
 INSERT INTO token (id, tenant, pan_like, format, brand, pan_length, last4, bin, exp_month,
   exp_year, ciphertext, key_version, fingerprint, reusable, single_use, expires_at,
-  customer_reference, created_at)
+  customer_reference, created_at, made_from)
 SELECT DISTINCT ON (w.id) w.id, w.tenant, w.pan_like, w.format, w.brand, w.pan_length, w.last4,
   w.bin, w.exp_month, w.exp_year, w.ciphertext, w.key_version, k.id, w.reusable, w.single_use,
-  w.expires_at, w.customer_reference, w.created_at
+  w.expires_at, w.customer_reference, w.created_at, w.made_from
 FROM want w
 JOIN known k ON k.tenant = w.tenant AND k.version = w.fp_version AND k.value = w.fp_value
 """

@@ -352,13 +352,13 @@ async def test_a_fresh_code_replaces_one_that_nobody_has(shared_store: Store) ->
     table = TokenTable(shared_store.database)
     async with shared_store.replica() as replica:
         await append(replica, create(row, cvc=old))
-    assert await table.attach_cvc(row, new)
+    assert await table.attach_cvc(row, new, None)
     found = await loaded(shared_store, row)
     assert found is not None
     assert found.cvc_ciphertext == new.ciphertext
     bare = new_row(new_tenant())
     await stored(shared_store, bare)
-    assert await table.attach_cvc(bare, new)
+    assert await table.attach_cvc(bare, new, None)
 
 
 @pytest.mark.guards("T-71")
@@ -369,7 +369,7 @@ async def test_a_code_that_an_authorization_has_is_not_replaced(shared_store: St
     async with shared_store.replica() as replica:
         await append(replica, create(row, cvc=old))
         await append(replica, sender.opens(row, cvc=True))
-        assert not await table.attach_cvc(row, new_cvc())
+        assert not await table.attach_cvc(row, new_cvc(), None)
     assert (
         await shared_store.value("SELECT ciphertext FROM cvc WHERE token = $1", row.id)
         == old.ciphertext

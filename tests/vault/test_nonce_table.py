@@ -1,0 +1,114 @@
+"""Nonces of sealed cards: used once, by one tenant, on whichever replica, until their end."""
+
+import asyncio
+import secrets
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.vault.ledger.test_store import appending
+from tests.vault.rows import create, new_cvc, new_row, new_tenant, now
+from tests.vault.stores import Store
+from vault.errors import SealedReplayed
+from vault.nonce_table import NONCE_BYTES, Nonce, NonceTable
+from vault.token_table import TokenTable
+
+pytestmark = pytest.mark.embedded
+
+
+def nonce(tenant: str, *, value: bytes | None = None, minutes: int = 5) -> Nonce:
+    ends = now() + timedelta(minutes=minutes)
+    return Nonce(tenant, value or secrets.token_bytes(NONCE_BYTES), ends)
+
+
+async def tokens_of(store: Store, tenant: str) -> int:
+    rows = await store.rows("SELECT count(*) AS n FROM token WHERE tenant = $1", tenant)
+    return int(rows[0]["n"])
+
+
+@pytest.mark.guards("T-77")
+async def test_of_one_box_sent_often_to_two_replicas_there_is_one_token(store: Store) -> None:
+    tenant = new_tenant()
+    once = nonce(tenant)
+    units = [replace(create(new_row(tenant)), nonce=once) for _ in range(20)]
+    async with store.replica() as one, store.replica() as other:
+        tasks = appending(one.ledger, *units[::2]) + appending(other.ledger, *units[1::2])
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    refused = [each for each in ended if isinstance(each, BaseException)]
+    assert len(refused) == len(units) - 1
+    assert {type(each) for each in refused} == {SealedReplayed}
+    assert await tokens_of(store, tenant) == 1
+
+
+async def test_each_tenant_has_its_own(store: Store) -> None:
+    one, other = new_tenant(), new_tenant()
+    value = secrets.token_bytes(NONCE_BYTES)
+    units = [
+        replace(create(new_row(tenant)), nonce=nonce(tenant, value=value))
+        for tenant in (one, other)
+    ]
+    async with store.replica() as replica:
+        await asyncio.gather(*appending(replica.ledger, *units))
+    assert [await tokens_of(store, tenant) for tenant in (one, other)] == [1, 1]
+
+
+async def test_what_is_refused_for_another_reason_uses_nothing_up(store: Store) -> None:
+    tenant = new_tenant()
+    taken = new_row(tenant)
+    once = nonce(tenant)
+    async with store.replica() as replica:
+        first = replace(create(replace(taken, reusable=True)), nonce=nonce(tenant))
+        await asyncio.gather(*appending(replica.ledger, first))
+        again = replace(
+            create(replace(new_row(tenant), reusable=True)),
+            fingerprint=first.fingerprint,
+            nonce=once,
+        )
+        ended = await asyncio.gather(*appending(replica.ledger, again), return_exceptions=True)
+        assert type(ended[0]).__name__ == "TokenExists"
+        unit = replace(create(new_row(tenant)), nonce=once)
+        await asyncio.gather(*appending(replica.ledger, unit))
+    assert await tokens_of(store, tenant) == 2
+
+
+@pytest.mark.guards("T-77")
+async def test_a_sealed_code_is_attached_once(store: Store) -> None:
+    row = new_row(new_tenant())
+    async with store.replica() as replica:
+        await asyncio.gather(*appending(replica.ledger, create(row)))
+    table = TokenTable(store.database)
+    try:
+        once = nonce(row.tenant)
+        assert await table.attach_cvc(row, new_cvc(), once)
+        with pytest.raises(SealedReplayed):
+            await table.attach_cvc(row, new_cvc(), once)
+        assert await table.attach_cvc(row, None, nonce(row.tenant))
+    finally:
+        await table.close()
+
+
+async def test_one_is_forgotten_when_its_time_is_up_and_not_before(store: Store) -> None:
+    tenant = new_tenant()
+    short, long = nonce(tenant, minutes=1), nonce(tenant, minutes=10)
+    units = [replace(create(new_row(tenant)), nonce=each) for each in (short, long)]
+    async with store.replica() as replica:
+        await asyncio.gather(*appending(replica.ledger, *units))
+    await NonceTable(store.database).sweep(short.ends)
+    left = await store.rows("SELECT nonce FROM sealed_nonce WHERE tenant = $1", tenant)
+    assert [bytes(each["nonce"]) for each in left] == [long.value]
+
+
+async def test_where_a_card_came_from_is_gone_once_it_is_kept(store: Store) -> None:
+    row = replace(new_row(new_tenant()), made_from="192.0.2.0/24", expires_at=now() + timedelta(1))
+    async with store.replica() as replica:
+        await asyncio.gather(*appending(replica.ledger, create(row)))
+    found = await store.rows("SELECT made_from FROM token WHERE id = $1", row.id)
+    assert [each["made_from"] for each in found] == ["192.0.2.0/24"]
+    table = TokenTable(store.database)
+    try:
+        loaded = await table.load(row.tenant, row.id)
+        assert loaded is not None
+        assert loaded.made_from == "192.0.2.0/24"
+    finally:
+        await table.close()
