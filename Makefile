@@ -4,7 +4,7 @@ ARGS ?=
 
 SDKS := shared authorizenet cybersource localstripe
 
-.PHONY: demo test test-long bench bench-peers check lock sdks system-packages clean
+.PHONY: demo web test test-long bench bench-peers check lock sdks system-packages clean
 
 # A stamp, so that a set-up that failed half-way is done again.
 .venv/.made: requirements.lock pyproject.toml
@@ -28,6 +28,16 @@ SDKS := shared authorizenet cybersource localstripe
 
 sdks: $(SDKS:%=.venv-sdks/%/.made)
 
+# What the scripts that browsers get are built with: pinned by hash, no install script is run.
+checkout/node_modules/.made: checkout/package-lock.json checkout/package.json
+	npm ci --prefix checkout --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+# Build them anew, with their inventory: what is committed is what this makes.
+web: .venv/.made checkout/node_modules/.made
+	.venv/bin/python -m gateway.checkout.brand_table > checkout/src/brands.json
+	npm run --prefix checkout --silent build
+
 # Optional: a peer of `make bench`, which leaves its row out without it.
 bench-peers: .venv-sdks/mitmproxy/.made
 
@@ -36,11 +46,12 @@ demo: .venv/.made
 	.venv/bin/panward demo $(ARGS)
 
 # What needs no running server: style, types, directions of imports.
-check: .venv/.made
+check: .venv/.made checkout/node_modules/.made
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	npm run --prefix checkout --silent check
 
 # Everything that CI runs. Two processes must agree on the order of cases: hence the seed.
 test: check sdks
@@ -60,7 +71,8 @@ bench: .venv/.made
 # What only the distribution has (Debian, Ubuntu).
 system-packages:
 	apt-get update -qq
-	apt-get install --yes --quiet --no-install-recommends wrk util-linux strace
+	apt-get install --yes --quiet --no-install-recommends wrk util-linux strace chromium
+	command -v npm >/dev/null || apt-get install --yes --quiet --no-install-recommends nodejs npm
 	command -v go >/dev/null || apt-get install --yes --quiet --no-install-recommends \
 	  golang-go golang-golang-x-mod-dev
 
@@ -73,4 +85,4 @@ lock:
 	    --no-annotate tests/sdks/$$name.in -o tests/sdks/$$name.lock || exit 1; done
 
 clean:
-	rm -rf .venv .venv-sdks .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-sdks checkout/node_modules .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -134,6 +134,14 @@ class AddressAllow:
 NOTHING_PRIVATE: Final = AddressAllow()
 
 
+def is_proxy_network(text: str) -> bool:
+    """Whether a reverse proxy of ours can be named so; everybody is none."""
+    try:
+        return ip_network(text).prefixlen > 0
+    except ValueError:
+        return False
+
+
 class Host(NamedTuple):
     """Whom a route calls: a lower-case DNS name (or an address it lists) and a port."""
 

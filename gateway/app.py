@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from secrets import SystemRandom
 from typing import Final
@@ -36,10 +37,11 @@ from gateway.connect import ConnectListener, ConnectSettings, start_connect
 from gateway.connections import Limits
 from gateway.custody import Custody, open_custody, utc_now
 from gateway.duties import gauges, probes, refreshed_crls, repeating, watch
+from gateway.hosting import Hosting, open_hosting
 from gateway.in_flight import InFlight
 from gateway.lanes import Guards, Lane
 from gateway.leaf_certificates import LeafCertificates
-from gateway.limits import TenantLimits
+from gateway.limits import CallLimits
 from gateway.listeners import Listener, server_context, start_listener
 from gateway.merchants import Merchants
 from gateway.metrics import Metrics
@@ -126,6 +128,7 @@ class _Stories:
     sweeper: Sweeper
     merchants: Merchants
     handlers: Tokens
+    hosting: Hosting
     lanes: Mapping[str, Lane]
     outbound: Outbound
     in_flight: InFlight
@@ -162,6 +165,7 @@ async def _open_stories(
     merchants = Merchants(
         TenantTable(custody.database), env=config.env, now=utc_now, monotonic=time.monotonic
     )
+    hosting = await open_hosting(config, custody, merchants, publishing, log, metrics)
     in_flight = InFlight(lambda kind: log.incident(Incident("task_failed", error=kind.__name__)))
     crls: WeakKeyDictionary[ssl.SSLContext, Path] = WeakKeyDictionary()  # those in use
     lanes = {route.name: _lane(route, custody, stack, metrics, crls) for route in config.routes}
@@ -184,6 +188,7 @@ async def _open_stories(
         monotonic=time.monotonic,
         doubts=doubts,
         milestones=publishing.milestones,
+        pages=hosting.guard,
     )
     reconciler = Reconciler(
         table=doubt_table,
@@ -222,8 +227,8 @@ async def _open_stories(
     )
     handlers = Tokens(
         cards,
-        Tokenize(cards, metrics=metrics, now=utc_now),
-        merchants,
+        Tokenize(cards, hosting.unsealing, hosting.guard, metrics=metrics, now=utc_now),
+        hosting.visits,
         env=config.env,
         now=utc_now,
     )
@@ -237,6 +242,7 @@ async def _open_stories(
         sweeper,
         merchants,
         handlers,
+        hosting,
         lanes,
         outbound,
         in_flight,
@@ -289,7 +295,7 @@ def _lane(
         return Upstream(upstream, metrics, context=context)
 
     guards = Guards(
-        TenantLimits(
+        CallLimits(
             time.monotonic,
             per_second=route.rate_per_second,
             burst=route.rate_burst,
@@ -314,7 +320,8 @@ async def _open_listeners(
     config: Config, stories: _Stories, stack: AsyncExitStack, log: EventLog, metrics: Metrics
 ) -> Running:
     custody = stories.custody
-    health = Health(probes(custody, stories.in_flight), metrics=metrics, monotonic=time.monotonic)
+    asked = {**probes(custody, stories.in_flight), "edge_keys": stories.hosting.probe}
+    health = Health(asked, metrics=metrics, monotonic=time.monotonic)
     drain_seconds = DRAIN_MARGIN_SECONDS + max(
         (route.preset.timeout_seconds for route in config.routes), default=0.0
     )
@@ -322,7 +329,9 @@ async def _open_listeners(
     for name, app, listener, proxied in _audiences(config, stories, health):
         names = {listener.host, "localhost", *listener.names}
         gate = Gate(
-            hosts=frozenset(names | _signed_hosts(config) if proxied else names), proxied=proxied
+            hosts=frozenset(names | _signed_hosts(config) if proxied else names),
+            proxied=proxied,
+            trusted=tuple(map(ip_network, listener.trusted_proxies)),
         )
         opened[name] = await start_listener(
             app,
@@ -367,6 +376,7 @@ def _duties(stories: _Stories, metrics: Metrics) -> Sequence[Duty]:
     return (
         *stories.sweeper.duties(),
         *stories.publishing.duties,
+        *stories.hosting.duties,
         (CRL_SECONDS, refreshed_crls(stories.crls)),
         (GAUGE_SECONDS, gauges(stories.table, stories.tokens, custody, stories.spool, metrics)),
         (WATCH_SECONDS, watch(custody.ledger)),
@@ -433,7 +443,7 @@ def _audiences(
     )
     private = private_application(stories.handlers, authorizations, outbound, ledger)
     return [
-        ("public", public_application(stories.handlers), listeners.public, ()),
+        ("public", _public(stories), listeners.public, ()),
         ("private", private, listeners.private, PROXIED),
         ("ops", ops_application(health, _tiles(config, stories)), listeners.ops, ()),
         *(
@@ -441,6 +451,11 @@ def _audiences(
             for name, one in listeners.of_route.items()
         ),
     ]
+
+
+def _public(stories: _Stories) -> web.Application:
+    hosting = stories.hosting
+    return public_application(stories.handlers, hosting.edge_keys, hosting.checkout, hosting.cross)
 
 
 def _tiles(config: Config, stories: _Stories) -> TileHandlers:

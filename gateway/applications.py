@@ -6,17 +6,30 @@ The public application is built without the `reveal` login: nothing that it hold
 from aiohttp import web
 
 from gateway.api.authorizations import AuthorizationHandlers
+from gateway.api.edge_keys import EdgeKeyHandlers
 from gateway.api.health import Health
 from gateway.api.ledger import LedgerHandlers, TileHandlers
 from gateway.api.tokens import Tokens
+from gateway.checkout.pages import CheckoutPages
+from gateway.cross_origin import CrossOrigin
 from gateway.lanes import Lane
 from gateway.outbound import Outbound
 
 
-def public_application(tokens: Tokens) -> web.Application:
-    """What faces the Internet: it can make tokens."""
+def public_application(
+    tokens: Tokens, edge_keys: EdgeKeyHandlers, checkout: CheckoutPages, cross: CrossOrigin
+) -> web.Application:
+    """What faces the Internet: it can make tokens, and serve the fields that a card is typed in."""
     app = web.Application()
-    app.router.add_post("/v1/tokens", tokens.create)
+    router = app.router
+    router.add_post("/v1/tokens", tokens.create)
+    router.add_post("/v1/tokens/{token}/cvc", tokens.attach_cvc)
+    router.add_get("/v1/edge-keys", edge_keys.get, allow_head=False)
+    for path in ("/v1/tokens", "/v1/tokens/{token}/cvc", "/v1/edge-keys"):
+        router.add_options(path, cross.preflight)
+    router.add_get("/checkout/v1/fields", checkout.fields, allow_head=False)
+    router.add_post("/checkout/v1/csp-reports", checkout.report)
+    router.add_get("/checkout/v1/{file}", checkout.script, allow_head=False)
     return app
 
 
@@ -35,6 +48,7 @@ def private_application(
     router.add_get("/v1/tokens/{token}", tokens.get, allow_head=False)
     router.add_patch("/v1/tokens/{token}", tokens.change)
     router.add_delete("/v1/tokens/{token}", tokens.delete)
+    router.add_post("/v1/tokens/{token}/cvc", tokens.attach_cvc)
     router.add_get("/v1/authorizations", authorizations.list, allow_head=False)
     router.add_get("/v1/authorizations/{authorization}", authorizations.get, allow_head=False)
     router.add_get("/v1/ledger/checkpoint", ledger.checkpoint, allow_head=False)

@@ -13,13 +13,13 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.bodies import read_whole_body
 from gateway.call import Call, CallRefused, ReadCall, read_call
 from gateway.codecs.bodies import format_of
 from gateway.codecs.splice import Format
 from gateway.errors import NotAuthenticated, SignatureRefused
 from gateway.lanes import Lane
 from gateway.merchants import Caller, Merchants, basic_credential, bearer_key
-from gateway.middleware import read_whole_body
 from gateway.order import login_slots
 from gateway.preset import Place
 from gateway.request_event import REQUEST_EVENT

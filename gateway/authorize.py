@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 import msgspec
 
@@ -48,6 +48,7 @@ from vault.authorization import (
     Claimed,
     Finding,
     KeyReused,
+    Kind,
     RepeatRules,
     Result,
     State,
@@ -126,6 +127,17 @@ class _End:
     retryable: bool = False
 
 
+class CardsOfPages(Protocol):
+    """Who watches cards that came from pages and are not kept: by tenant, and where typed."""
+
+    def admit(self, tenant: str, network: str | None, kind: Kind) -> None:
+        """Raises CardTesting."""
+
+    def judge(
+        self, tenant: str, network: str | None, kind: Kind, result: Result | None
+    ) -> None: ...
+
+
 class Authorize:
     """Carries out submissions; knows neither HTTP servers nor tables."""
 
@@ -141,6 +153,7 @@ class Authorize:
         monotonic: Callable[[], float],
         doubts: Doubts | None = None,
         milestones: Milestones = UNWATCHED,
+        pages: CardsOfPages | None = None,
     ) -> None:
         """Without `doubts` no request is kept that could be sent again."""
         self._authorizations = authorizations
@@ -152,6 +165,7 @@ class Authorize:
         self._monotonic = monotonic
         self._doubts = doubts
         self._milestones = milestones
+        self._pages = pages
 
     async def handle(self, submission: Submission, watch: Stopwatch) -> Told:
         """Carry out one submission and tell what became of it.
@@ -242,6 +256,7 @@ class Authorize:
             try:
                 if isinstance(cards, CustodyError):
                     raise cards
+                self._admit(submission, cards)
                 secret = await submission.lane.secret(submission.tenant)
                 # Asked only now: of an earlier send under this key the breaker knows nothing.
                 admission = stack.enter_context(submission.lane.breaker.admitted())
@@ -280,6 +295,12 @@ class Authorize:
             retryable=end.retryable,
             pending=not recorded,
         )
+
+    def _admit(self, submission: Submission, cards: _Cards) -> None:
+        """Raises CardTesting: a card that was let in may have waited until others were refused."""
+        if self._pages is not None:
+            for row in cards.rows.values():
+                self._pages.admit(submission.tenant, row.made_from, submission.operation.kind)
 
     async def _keep(self, submission: Submission, intent: Intent, ending: Ending) -> None:
         """Keep a request that is in doubt, where the gateway may send it again by itself."""
@@ -440,6 +461,9 @@ class Authorize:
         lane, ending = submission.lane, end.ending
         kind = submission.operation.kind
         self._metrics.authorized(lane.name, kind, ending.state, ending.result)
+        if self._pages is not None:
+            for row in cards.rows.values():
+                self._pages.judge(submission.tenant, row.made_from, kind, ending.result)
         if cards.opens and ending.phase != "decrypt":
             self._metrics.revealed(
                 lane.name, len(cards.opens), state=ending.state, tenant=submission.tenant

@@ -12,10 +12,14 @@ from typing import Final
 from aiohttp import hdrs, web
 
 KEEP: Final = web.ResponseKey("keep", str)
-"""The `Cache-Control` of an answer that may be kept; `private`, since it was asked for by key."""
+"""The `Cache-Control` of an answer that may be kept; `private`, if it was asked for by key."""
 
 FOREVER: Final = "private, max-age=31536000, immutable"
+FOREVER_PUBLIC: Final = "public, max-age=31536000, immutable"
+"""For what nobody needs a key for, under a name that changes with every byte of it."""
 A_SECOND: Final = "private, max-age=1"
+MINUTES: Final = "private, max-age=300"
+MINUTES_PUBLIC: Final = "public, max-age=300"
 
 
 def kept(request: web.Request, body: bytes, content_type: str, keep: str) -> web.Response:

@@ -11,6 +11,7 @@ from gateway.commands.authorizations import authorizations
 from gateway.commands.ca import ca
 from gateway.commands.credentials import credentials
 from gateway.commands.demo import demo
+from gateway.commands.edge_keys import edge_keys
 from gateway.commands.explain import explain_command
 from gateway.commands.ledger import ledger
 from gateway.commands.ledger_files import export, proof
@@ -18,6 +19,7 @@ from gateway.commands.ledger_follow import follow
 from gateway.commands.ledger_rebuild import rebuild
 from gateway.commands.ledger_state import rotate_key, status, unseal
 from gateway.commands.options import EX_CONFIG, EX_FAILED, fail
+from gateway.commands.page_check import page_check
 from gateway.commands.serving import check_config, up
 from gateway.commands.tenants import tenants
 from gateway.commands.witness import witness
@@ -36,8 +38,10 @@ app.command()(demo)
 app.command("check-config")(check_config)
 app.command("explain")(explain_command)
 app.command("witness")(witness)
+app.command("page-check")(page_check)
 app.add_typer(tenants, name="tenants")
 app.add_typer(credentials, name="credentials")
+app.add_typer(edge_keys, name="edge-keys")
 ledger.command("status")(status)
 ledger.command("proof")(proof)
 ledger.command("export")(export)

@@ -6,10 +6,8 @@ Secrets are never in it: it names files that hold them. Paths are relative to th
 import base64
 import ssl
 from collections.abc import Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -17,8 +15,8 @@ from msgspec import Struct
 from gateway import preset as presets
 from gateway.addresses import AddressAllow, Host, HostRefused, checked_host
 from gateway.config_file import (
+    CheckoutConfig,
     ConfigFile,
-    ConnectConfig,
     DatabaseConfig,
     LedgerConfig,
     ListenersConfig,
@@ -26,13 +24,19 @@ from gateway.config_file import (
     RouteConfig,
     VaultConfig,
 )
-from gateway.https_client import HttpsUrl
+from gateway.config_rules import (
+    check_audiences,
+    check_checkout,
+    check_connect,
+    check_dsn,
+    check_ledger,
+    check_listeners,
+    check_vault_address,
+)
 from gateway.limits import BURST, CONCURRENCY, PER_SECOND
 from gateway.preset import Preset
 from gateway.preset_rules import problems_of
-from gateway.witness_client import witness_key
 from vault.errors import StartRefused
-from vault.ledger.note import NoteRefused
 from vault.transit import VaultAccess
 
 FILE_BYTES_MAX: Final = 1 << 20
@@ -76,6 +80,7 @@ class Config(Struct, frozen=True):
     database: DatabaseConfig
     ledger: LedgerConfig
     routes: tuple[Route, ...]
+    checkout: CheckoutConfig
     embedded: Path | None
 
     def file(self, name: str) -> Path:
@@ -122,7 +127,7 @@ def _checked(parsed: ConfigFile, path: Path) -> Config:
     if parsed.embedded is not None and parsed.env != "test":
         raise StartRefused('embedded: its seal key lies beside its data, so env must be "test"')
     for number, address in enumerate(parsed.vault.addresses):
-        _check_vault_address(address, f"vault.addresses[{number}]")
+        check_vault_address(address, f"vault.addresses[{number}]")
     config = Config(
         env=parsed.env,
         path=path.absolute(),
@@ -132,53 +137,17 @@ def _checked(parsed: ConfigFile, path: Path) -> Config:
         database=parsed.database,
         ledger=parsed.ledger,
         routes=tuple(_route(route, parsed, path.absolute().parent) for route in parsed.routes),
+        checkout=parsed.checkout,
         embedded=path.absolute().parent / parsed.embedded.folder if parsed.embedded else None,
     )
     _check_files(config)
-    for name in parsed.listeners.of_route:
-        if name not in names:
-            raise StartRefused(f"listeners.of_route.{name}: there is no route of this name")
+    check_listeners(parsed.listeners, names)
+    check_checkout(parsed.checkout)
     if parsed.listeners.connect is not None:
         _check_connect_names(config.routes)
-    _check_ledger(parsed.ledger)
-    _check_dsn(config.secret(parsed.database.runtime_dsn_file), "database.runtime_dsn_file")
+    check_ledger(parsed.ledger)
+    check_dsn(config.secret(parsed.database.runtime_dsn_file), "database.runtime_dsn_file")
     return config
-
-
-def _check_ledger(ledger: LedgerConfig) -> None:
-    names = [witness.name for witness in ledger.witnesses]
-    if len(set(names)) != len(names):
-        raise StartRefused("ledger.witnesses: two witnesses have the same name")
-    if ledger.quorum > len(names):
-        raise StartRefused("ledger.quorum: there are fewer witnesses than that")
-    for witness in ledger.witnesses:
-        try:
-            witness_key(witness.vkey)
-            HttpsUrl.parse(witness.url, AddressAllow.parse(witness.address_allow))
-        except (NoteRefused, HostRefused) as refusal:
-            problem = str(refusal)
-        else:
-            continue
-        raise StartRefused(f"ledger.witnesses.{witness.name}: {problem}")
-
-
-def _check_vault_address(address: str, setting: str) -> None:
-    parts = urlsplit(address)
-    if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/"):
-        raise StartRefused(f"{setting}: must be https://host:port, without a path")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise StartRefused(f"{setting}: must be https://host:port and nothing else")
-
-
-def _check_dsn(dsn: str, setting: str) -> None:
-    """Over TCP only verified TLS; a Unix socket needs none."""
-    parts = urlsplit(dsn)
-    query = parse_qs(parts.query)
-    socket_folder = (query.get("host") or [""])[0].startswith("/")
-    if parts.scheme not in ("postgresql", "postgres"):
-        raise StartRefused(f"{setting}: must hold a postgresql:// address")
-    if not socket_folder and query.get("sslmode") != ["verify-full"]:
-        raise StartRefused(f"{setting}: over TCP it must say sslmode=verify-full")
 
 
 def _check_files(config: Config) -> None:
@@ -189,11 +158,11 @@ def _check_files(config: Config) -> None:
         ("listeners.ops", listeners.ops),
         *((f"listeners.of_route.{name}", one) for name, one in listeners.of_route.items()),
     ]
-    _check_audiences(listeners)
+    check_audiences(listeners)
     ports = [(listener.host, listener.port) for _, listener in named]
     if listeners.connect is not None:
         ports.append((listeners.connect.host, listeners.connect.port))
-        _check_connect(listeners.connect)
+        check_connect(listeners.connect)
     if len(set(ports)) != len(ports):
         raise StartRefused("listeners: two of them have the same port")
     wanted = [("vault.ca_file", config.vault.ca_file)]
@@ -205,30 +174,6 @@ def _check_files(config: Config) -> None:
     for setting, name in wanted:
         if not config.file(name).is_file():
             raise StartRefused(f"{setting}: there is no file {config.file(name)}")
-
-
-def _check_audiences(listeners: ListenersConfig) -> None:
-    for name, listener in (("public", listeners.public), ("ops", listeners.ops)):
-        if listener.client_ca_file is not None:
-            raise StartRefused(f"listeners.{name}: client_ca_file is for private and of_route")
-
-
-def _check_connect(connect: ConnectConfig) -> None:
-    files = (connect.certificate_file, connect.private_key_file)
-    if (files[0] is None) != (files[1] is None):
-        raise StartRefused("listeners.connect: a certificate_file needs its private_key_file")
-    if files[0] is None and not connect.plain and not _is_loopback(connect.host):
-        raise StartRefused(
-            "listeners.connect: beyond loopback it needs a certificate_file and private_key_file,"
-            " or plain = true, with which API keys cross the network in the clear"
-        )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _route(route: RouteConfig, parsed: ConfigFile, folder: Path) -> Route:

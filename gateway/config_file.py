@@ -29,6 +29,8 @@ class ListenerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     connections_per_address_max: Annotated[int, Meta(ge=1)] | None = None
     client_ca_file: str | None = None
     """Whose certificates may stand for an API key: for `private` and `of_route`."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks of reverse proxies whose X-Forwarded-For is believed; nobody else's is."""
 
 
 class ConnectConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,6 +55,15 @@ class ListenersConfig(Struct, frozen=True, forbid_unknown_fields=True):
     connect: ConnectConfig | None = None
     of_route: dict[str, ListenerConfig] = {}
     """By route: a port where the whole path is the processor's, for SDKs that take no path."""
+
+    def named(self) -> dict[str, ListenerConfig]:
+        """Every listener of HTTP by its name."""
+        return {
+            "public": self.public,
+            "private": self.private,
+            "ops": self.ops,
+            **{f"of_route.{name}": one for name, one in self.of_route.items()},
+        }
 
 
 class LoginConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,6 +126,23 @@ class LedgerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Space that must stay free for the spool and for the database."""
 
 
+class CheckoutConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What pages may do, and how long the keys live that they seal cards to."""
+
+    edge_key_hours: Annotated[int, Meta(ge=1, le=168)] = 24
+    """How long cards are sealed to a key, before there is a newer one."""
+    edge_key_overlap_hours: Annotated[int, Meta(ge=1, le=168)] = 24
+    """How long after that the key still opens; then it is destroyed. Apps need more than pages."""
+    address_per_second: Annotated[float, Meta(ge=0.01, le=1_000_000)] = 1.0
+    address_burst: Annotated[int, Meta(ge=1)] = 30
+    key_per_second: Annotated[float, Meta(ge=0.01, le=1_000_000)] = 100.0
+    key_burst: Annotated[int, Meta(ge=1)] = 400
+    usual_declines: Annotated[float, Meta(ge=0.01, le=0.9)] = 0.2
+    """The share of cards that may turn out bad before it looks like somebody trying them out."""
+    network_failures: Annotated[int, Meta(ge=1)] = 10
+    """Bad cards of one network in ten minutes, if they are more than its good ones."""
+
+
 class RouteConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """One processor: where its cards may go, and nowhere else."""
 
@@ -156,4 +184,5 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
     database: DatabaseConfig
     ledger: LedgerConfig
     routes: tuple[RouteConfig, ...] = ()
+    checkout: CheckoutConfig = CheckoutConfig()
     embedded: EmbeddedConfig | None = None

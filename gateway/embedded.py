@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +23,7 @@ import msgspec
 from gateway.config import Config, load_config, vault_access
 from gateway.sandbox.accounts import credentials_of
 from gateway.sandbox.processors import transaction_key
-from vault.api_keys import NewApiKey, Scope, new_api_key, route_scope
+from vault.api_keys import NewApiKey, Scope, new_api_key, parse_api_key, route_scope
 from vault.auditor_table import AuditorKeyRow, AuditorTable
 from vault.db import Database, migrate
 from vault.embedded.bootstrap import Embedded, EmbeddedParts, StartOptions
@@ -43,7 +43,9 @@ LOGIN_NAMES: Final = {
     "break_glass": "break-glass",
 }
 """The logins as the configuration and as HashiCorp Vault names them."""
-LISTENERS: Final = ("public", "private", "ops", "connect", "sandbox")
+LISTENERS: Final = ("public", "private", "ops", "connect", "sandbox", "shop")
+TRIAL_ORIGINS: Final = ("http://localhost:8000", "http://127.0.0.1:8000")
+"""Where `python -m http.server` shows a page that one tries."""
 ORIGIN: Final = "panward.test/embedded"
 TENANT: Final = "demo-shop"
 AUDITOR: Final = "auditor"
@@ -238,6 +240,12 @@ runtime_dsn_file = "secrets/runtime.dsn"
 owner_dsn_file = "secrets/owner.dsn"
 volume = "."
 
+[checkout]  # all shoppers of a trial have one address
+address_per_second = 1000
+address_burst = 2000
+key_per_second = 2000
+key_burst = 4000
+
 [ledger]
 origin = "{ORIGIN}"
 reserve_bytes = {RESERVE_BYTES}
@@ -295,15 +303,19 @@ async def _provide_tenant(
     path = parts.folder / "credentials.json"
     if path.exists():
         kept = msgspec.json.decode(path.read_bytes(), type=Credentials)
-        if kept.auditor_key is None:  # the folder was made by an earlier version
-            async with _prepared(parts) as database:
+        async with _prepared(parts) as database:
+            if kept.auditor_key is None:  # the folder was made by an earlier version
                 auditor = await new_auditor(AuditorTable(database), at=at)
-            kept = msgspec.structs.replace(kept, auditor_key=auditor.text)
+                kept = msgspec.structs.replace(kept, auditor_key=auditor.text)
+            await _list_shop(TenantTable(database), kept.publishable_key, parts)
         write_private(path, _document(_credentials(parts, kept)))
         return
     async with _prepared(parts) as database:
         tenant, publishable, secret = await new_tenant(
-            TenantTable(database), f"{TENANT}-{secrets.token_hex(3)}", at=at
+            TenantTable(database),
+            f"{TENANT}-{secrets.token_hex(3)}",
+            at=at,
+            origins=shop_origins(parts),
         )
         auditor = await new_auditor(AuditorTable(database), at=at)
     for route, secrets_ in processor_secrets(sandbox.api_key_file.read_text("ascii").strip()):
@@ -350,9 +362,12 @@ def processor_secrets(api_key: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 async def new_tenant(
-    table: TenantTable, name: str, *, at: datetime
+    table: TenantTable, name: str, *, at: datetime, origins: Iterable[str] = ()
 ) -> tuple[Tenant, NewApiKey, NewApiKey]:
-    """Add a tenant with a publishable key and a secret key that may do everything."""
+    """Add a tenant with a publishable key and a secret key that may do everything.
+
+    `origins` are the pages that may use the first.
+    """
     tenant = Tenant(new_id("t", TENANT_CHARACTERS), name, at)
     await table.add(tenant)
     publishable = new_api_key("publishable_key", "test")
@@ -360,12 +375,33 @@ async def new_tenant(
     scopes = frozenset({*(scope.value for scope in Scope), *map(route_scope, ROUTES)})
     nothing: frozenset[str] = frozenset()
     row = ApiKeyRow(
-        publishable.id, tenant.id, "publishable_key", publishable.digest, nothing, at, None, None
+        publishable.id,
+        tenant.id,
+        "publishable_key",
+        publishable.digest,
+        nothing,
+        at,
+        None,
+        None,
+        frozenset(origins),
     )
     await table.add_key(row)
     row = ApiKeyRow(secret.id, tenant.id, "secret_key", secret.digest, scopes, at, None, None)
     await table.add_key(row)
     return tenant, publishable, secret
+
+
+def shop_origins(parts: EmbeddedParts) -> tuple[str, ...]:
+    """Pages that may use the trial's publishable key: the demo's shop, and a page one tries."""
+    return (f"https://127.0.0.1:{parts.ports['shop']}", *TRIAL_ORIGINS)
+
+
+async def _list_shop(table: TenantTable, publishable_key: str, parts: EmbeddedParts) -> None:
+    """Ports may be others than at the last start; what somebody has listed stays."""
+    presented = parse_api_key(publishable_key)
+    row = None if presented is None else await table.key(presented.id)
+    if row is not None:
+        await table.set_origins(row.id, row.origins.union(shop_origins(parts)))
 
 
 async def new_auditor(table: AuditorTable, *, at: datetime) -> NewApiKey:

@@ -180,6 +180,33 @@ class RateLimited(GatewayError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class CardTesting(RateLimited):
+    """Too many cards were refused of late: somebody may be trying them out."""
+
+    code = "card_testing_suspected"
+
+    def __init__(self, retry_after_seconds: int, scope: str) -> None:
+        """`scope` is network or tenant: whose cards were refused."""
+        super().__init__(retry_after_seconds)
+        self.scope = scope
+
+
+# --- the checkout -------------------------------------------------------------------------
+
+
+class OriginRefused(GatewayError):
+    """The page's origin is not on the publishable key's list."""
+
+    code = "origin_not_allowed"
+
+
+class EdgeKeysUnavailable(GatewayError):
+    """There is no key to seal cards to: ask again in a moment."""
+
+    code = "edge_keys_unavailable"
+    retryable = True
+
+
 # --- the way out --------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from gateway.call import Call
 from gateway.config import Route
 from gateway.errors import CredentialsMissing
 from gateway.exchange import Failure, Outcome, Phase, Replied
-from gateway.limits import TenantLimits
+from gateway.limits import CallLimits
 from gateway.preset import Place, Preset
 from gateway.resign import SigningKey, signed_again, signing_key
 from gateway.upstream import Upstream
@@ -72,7 +72,7 @@ class _Pool:
 class Guards:
     """What keeps calls from leaving: how many a tenant may make, and a processor that is down."""
 
-    limits: TenantLimits
+    limits: CallLimits
     breaker: Breaker
 
 
@@ -102,7 +102,7 @@ class Lane:
         self._access_tokens = AccessTokens(monotonic)
 
     @property
-    def limits(self) -> TenantLimits:
+    def limits(self) -> CallLimits:
         return self._guards.limits
 
     @property

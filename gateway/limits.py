@@ -33,7 +33,7 @@ class _Use:
     under_way: int = 0
 
 
-class TenantLimits:
+class CallLimits:
     """What the tenants of one route may do; each alone, so none can use up another's."""
 
     def __init__(

@@ -23,6 +23,7 @@ from aiohttp.web_server import Server
 
 from gateway.caching import KEEP
 from gateway.connections import Door, Limits, Seat, Seats, listen
+from gateway.cross_origin import EXPOSED, PAGE
 from gateway.errors import Malformed
 from gateway.middleware import CSP, CSP_NOTHING, FIXED_HEADERS, REQUEST_ID_HEADER, Net, parser_kind
 from gateway.request_event import REQUEST_EVENT
@@ -83,6 +84,10 @@ def _ask_for_certificates(context: ssl.SSLContext, client_ca: Path) -> None:
 class Request(web.Request):
     """A request whose answers all carry our headers, and whose body only `read_body` reads."""
 
+    def came_from(self, address: str) -> None:
+        """Be of another address than the connection's, which is a reverse proxy's."""
+        self._cache["remote"] = address
+
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         await super()._prepare_hook(response)
         headers = response.headers
@@ -91,6 +96,11 @@ class Request(web.Request):
             headers[hdrs.CACHE_CONTROL] = response[KEEP]
         if CSP not in headers:  # the hosted fields page has a policy of its own
             headers[CSP] = CSP_NOTHING
+        if PAGE in self:  # a listed page's script may read it
+            headers["Access-Control-Allow-Origin"] = self[PAGE]
+            headers["Access-Control-Expose-Headers"] = EXPOSED
+        if hdrs.ORIGIN in self.headers:
+            headers.add(hdrs.VARY, hdrs.ORIGIN)
         headers.popall(hdrs.SERVER, None)
         if self.version != HttpVersion11:  # RFC 9110 2.5: answer in a version that we speak
             self._cache["version"] = HttpVersion11

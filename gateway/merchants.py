@@ -31,6 +31,8 @@ class Caller:
     key: str
     kind: KeyKind
     scopes: frozenset[str]
+    origins: frozenset[str] = frozenset()
+    """Of a publishable key: whose pages may use it."""
 
     @property
     def actor(self) -> Actor:
@@ -83,6 +85,7 @@ class Merchants:
         self._env = env
         self._now = now
         self._known: KnownKeys[ApiKeyRow] = KnownKeys(monotonic)
+        self._lists: KnownKeys[frozenset[str]] = KnownKeys(monotonic)
 
     async def authenticate(self, text: str | None) -> Caller:
         """Return the caller whose key this is.
@@ -113,10 +116,28 @@ class Merchants:
         caller = self._caller(await self._aliased("signing_key", key_id))
         return Claimant(caller.tenant, key_id or "", caller)
 
+    async def publishable(self, key_id: str) -> Caller | None:
+        """Return whose publishable key has this id: what a page shows, and proves nothing.
+
+        None for one that is unknown, not in force or of another kind. Raises StoreUnavailable.
+        """
+        row = await self._known.row(key_id, self._table.key)
+        if row is None or row.kind != "publishable_key" or not _in_force(row, self._now()):
+            return None
+        return self._caller(row)
+
+    async def origins(self, tenant: str) -> frozenset[str]:
+        """Return all origins that a tenant's publishable keys list. Raises StoreUnavailable."""
+        return await self._lists.row(tenant, self._table.origins) or frozenset()
+
+    async def all_origins(self) -> frozenset[str]:
+        """Return all origins that are listed at all. Raises StoreUnavailable."""
+        return await self._lists.row("", lambda _: self._table.origins()) or frozenset()
+
     def _caller(self, row: ApiKeyRow | None) -> Caller:
         if row is None or not _in_force(row, self._now()):
             raise NotAuthenticated
-        return Caller(row.tenant, row.id, row.kind, row.scopes)
+        return Caller(row.tenant, row.id, row.kind, row.scopes, row.origins)
 
     async def _aliased(self, form: AliasForm, text: str | None) -> ApiKeyRow | None:
         digest = alias_digest(form, text) if text is not None else None

@@ -152,6 +152,28 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
         "Refusals that are put on record",
         (_label("cause", "key", "scope", "foreign_token", learned_max=8),),
     ),
+    "page_refusals_total": (
+        "Calls of pages refused: too many, or too many bad cards",
+        (_label("scope", "address", "key", "network", "tenant"),),
+    ),
+    "sealed_cards_total": (
+        "What browsers and apps sealed, and what became of it",
+        (
+            _label(
+                "result",
+                *("opened", "replayed", "key_unknown", "box", "form"),
+                *("expired", "origin", "tenant", "kid", "token"),
+            ),
+        ),
+    ),
+    "edge_keys_refused_total": (
+        "Edge keys that were not used: their record does not hold",
+        (_label("reason", learned_max=8),),
+    ),
+    "csp_reports_total": (
+        "Violations of the hosted fields' policy, as browsers report them",
+        (_label("directive", learned_max=32),),
+    ),
     "cvc_removed_total": ("CVCs gone", (_label("reason", "consumed", "expired", "lost"),)),
 }
 
@@ -202,6 +224,7 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
     "ledger_publisher": ("1 on the gateway that signs", ()),
     "ledger_spool_entries": ("Outcomes not yet in the ledger", ()),
     "cvc_stored": ("CVCs held", ()),
+    "edge_key_age_seconds": ("Age of the newest edge key", ()),
     "build_info": ("What runs here", (_label("version", VERSION),)),
 }
 
@@ -292,6 +315,21 @@ class Metrics:
 
     def tokenized(self, result: str) -> None:
         self._count("tokenize_total", result)
+
+    def page_refused(self, scope: str) -> None:
+        self._count("page_refusals_total", scope)
+
+    def unsealed(self, result: str) -> None:
+        self._count("sealed_cards_total", result)
+
+    def edge_key_refused(self, reason: str) -> None:
+        self._count("edge_keys_refused_total", reason)
+
+    def csp_report(self, directive: str) -> None:
+        self._count("csp_reports_total", directive)
+
+    def edge_key_aged(self, seconds: float) -> None:
+        self._set("edge_key_age_seconds", seconds)
 
     def revealed(self, route: str, count: int, *, state: str, tenant: str) -> None:
         self._count("reveals_total", route, state, amount=count)

@@ -2,7 +2,7 @@
 
 These stand before aiohttp's router, not in its list of middlewares: the router answers `Expect`
 before a middleware is asked, and a refused request has no route. Nothing here reads a body
-unless a handler asks for it, and then as bytes: parsing is for the codecs.
+unless a handler asks for it (`gateway/bodies.py`).
 
 A request's bytes are never formatted: not in an answer, not in the log.
 """
@@ -12,15 +12,15 @@ import os
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from time import perf_counter
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
-from aiohttp import HttpVersion11, StreamReader, hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDict, istr
 
 from gateway.errors import (
     BodyTooSlow,
-    ClientGone,
     ExpectationRefused,
     GatewayError,
     Malformed,
@@ -34,6 +34,7 @@ from gateway.errors import (
 from gateway.metrics import PROTOCOL, Metrics
 from gateway.problems import CLIENT_CLOSED, PROBLEMS, Fault, answer, describe
 from gateway.request_event import REQUEST_EVENT, EventLog, Incident, RequestEvent, type_name
+from gateway.source_address import source_of
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -54,7 +55,6 @@ _OWN_PATH = re.compile(r"/[A-Za-z0-9/_.-]*")
 _ERRORS: Final = 400
 _SERVER_ERRORS: Final = 500
 _BODILESS: Final = frozenset({"GET", "HEAD", "DELETE"})
-_CHARSETS: Final = frozenset({"", "charset=utf-8", 'charset="utf-8"'})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,9 @@ class Gate:
     """Lower-case names; `Host` must be one of them, with or without a port (RFC 9112 3.2)."""
     proxied: tuple[str, ...] = ()
     """Prefixes whose paths another service defines; all other paths are ours, and plain."""
+    trusted: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Reverse proxies before us: of a call that comes through them, and of no other,
+    `X-Forwarded-For` says who made it."""
 
     def check(self, request: web.BaseRequest) -> None:
         """Raise what is wrong with the head of `request`, before anything of it is used."""
@@ -159,6 +162,13 @@ _PARSER_KINDS: Final = {
 }
 
 
+@runtime_checkable
+class Forwarded(Protocol):
+    """A request that can be told where it really came from."""
+
+    def came_from(self, address: str) -> None: ...
+
+
 Denied = Callable[[RequestEvent, str | None], None]
 """Is told each refusal, and the address that it went to."""
 
@@ -229,6 +239,9 @@ class Net:
     def _begin(self, request: web.BaseRequest) -> RequestEvent:
         event = RequestEvent(self.listener, new_request_id(os.urandom(16)), request.method)
         request[REQUEST_EVENT] = event
+        if self.gate.trusted and isinstance(request, Forwarded):
+            lines = request.headers.getall(hdrs.X_FORWARDED_FOR, [])
+            request.came_from(source_of(request.remote or "", lines, self.gate.trusted))
         return event
 
     def _refuse(
@@ -319,81 +332,3 @@ def _template(request: web.BaseRequest) -> str:
     if not isinstance(found, web.UrlMappingMatchInfo) or found.route.resource is None:
         return "unmatched"
     return found.route.resource.canonical
-
-
-# --- bodies -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How slowly a body may arrive: a start, then a least rate, and an end in any case."""
-
-    start_seconds: float = 3.0
-    bytes_per_second_min: int = 1024
-    seconds_max: float = 10.0
-
-    def seconds_until(self, received: int) -> float:
-        """Return by when, from its beginning, more than `received` bytes must have come."""
-        return min(self.seconds_max, self.start_seconds + received / self.bytes_per_second_min)
-
-
-PACE: Final = Pace()
-
-
-async def read_body(
-    request: web.BaseRequest, limit: int, content_types: tuple[str, ...], pace: Pace = PACE
-) -> bytes:
-    """Return the bytes of a body of one of `content_types`, at most `limit`, in time.
-
-    Raises UnsupportedMedia, TooLarge, BodyTooSlow, Malformed, ClientGone.
-    """
-    _check_type(request.headers.get(hdrs.CONTENT_TYPE, ""), content_types)
-    return await read_whole_body(request, limit, pace)
-
-
-async def read_whole_body(request: web.BaseRequest, limit: int, pace: Pace = PACE) -> bytes:
-    """Return the bytes of a body of a type that the caller checks, at most `limit`, in time.
-
-    Raises TooLarge, BodyTooSlow, Malformed, ClientGone.
-    """
-    declared = request.headers.get(hdrs.CONTENT_LENGTH)
-    if declared is not None and int(declared) > limit:  # digits only: the parser saw to it
-        raise TooLarge
-    content = request.content
-    body: bytes | bytearray
-    if content.is_eof() and content.exception() is None:  # most bodies come with their head
-        body = content.read_nowait()
-    else:
-        body = await _read_paced(content, limit, pace)
-    if len(body) > limit:
-        raise TooLarge
-    return bytes(body)
-
-
-def _check_type(value: str, content_types: tuple[str, ...]) -> None:
-    if value in content_types:
-        return
-    media_type, _, parameter = value.partition(";")
-    if media_type.strip().lower() not in content_types:
-        raise UnsupportedMedia("content_type")
-    if parameter.strip().lower() not in _CHARSETS:  # aiohttp would honor utf-7
-        raise UnsupportedMedia("content_type")
-
-
-async def _read_paced(content: StreamReader, limit: int, pace: Pace) -> bytearray:
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
-    body = bytearray()
-    refusal: GatewayError
-    try:
-        async with asyncio.timeout_at(begun + pace.seconds_until(0)) as deadline:
-            while len(body) <= limit and (chunk := await content.readany()):
-                body += chunk
-                deadline.reschedule(begun + pace.seconds_until(len(body)))
-    except TimeoutError:
-        refusal = BodyTooSlow()
-    except ConnectionError:
-        refusal = ClientGone()
-    else:
-        return body
-    raise refusal

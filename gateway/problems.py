@@ -75,6 +75,9 @@ PROBLEMS: Final[Mapping[type[Exception], Row]] = {
     edge.OutcomeUnknown: Row(502, "What became of the first request is not known", _PROCESSOR),
     edge.ResolvedDeclined: Row(402, "The first request was not approved"),
     edge.RateLimited: Row(429, "Too many requests"),
+    edge.CardTesting: Row(429, "Too many cards were refused"),
+    edge.OriginRefused: Row(403, "The page's origin is not on the key's list"),
+    edge.EdgeKeysUnavailable: Row(503, "There is no sealing key yet", _OURS),
     # the way out
     edge.CredentialsMissing: Row(503, "The processor's credentials are not set", _OURS),
     edge.CredentialsRefused: Row(502, "The processor refuses the stored credentials", _OURS),
@@ -98,6 +101,9 @@ PROBLEMS: Final[Mapping[type[Exception], Row]] = {
     custody.TokenInUse: Row(409, "An authorization with this token is under way"),
     custody.FormatRefused: Row(422, "A token of this format cannot be made for this card"),
     custody.CvcExpired: Row(422, "No CVC is stored for this token: collect it again"),
+    custody.EdgeKeyUnknown: Row(409, "The sealing key is not in use any more"),
+    custody.SealedRefused: Row(400, "The sealed card is not accepted"),
+    custody.SealedReplayed: Row(409, "The sealed card was used before"),
     # custody: keys, limits, store, ledger
     custody.KeysError: Row(503, "The key service failed", _OURS),
     custody.KeysUnavailable: Row(503, "The key service cannot be reached", _OURS),
@@ -204,7 +210,7 @@ def _field(error: Exception) -> str | None:
 
 
 def _reason(error: Exception) -> str | None:
-    if isinstance(error, edge.GatewayError | custody.InvalidCard):
+    if isinstance(error, edge.GatewayError | custody.InvalidCard | custody.SealedRefused):
         return error.reason
     return None
 

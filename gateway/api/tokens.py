@@ -15,10 +15,9 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from gateway.api.answers import json_response
 from gateway.api.masked_card import masked_card
 from gateway.api.paging import check_parameters, read_page
+from gateway.bodies import read_body
 from gateway.errors import BadField
-from gateway.merchants import Caller, Merchants, bearer_key
-from gateway.middleware import read_body
-from gateway.request_event import REQUEST_EVENT
+from gateway.merchants import Caller
 from gateway.strict_json import decode
 from gateway.tokenize import (
     TOKEN_BODY_BYTES_MAX,
@@ -26,6 +25,7 @@ from gateway.tokenize import (
     Tokenize,
     checked_expiry,
 )
+from gateway.visits import Visits
 from vault.api_keys import Scope
 from vault.card import Expiry
 from vault.card_vault import CardVault, Change
@@ -56,25 +56,34 @@ class Tokens:
         self,
         cards: CardVault,
         tokenize: Tokenize,
-        merchants: Merchants,
+        visits: Visits,
         *,
         env: Env,
         now: Callable[[], datetime],
     ) -> None:
         self._cards = cards
         self._tokenize = tokenize
-        self._merchants = merchants
+        self._visits = visits
         self._env: Env = env
         self._now = now
 
     async def create(self, request: web.Request) -> web.Response:
         """`POST /v1/tokens` → 201 and the masked card."""
-        caller = await self._caller(request)
-        body = await read_body(request, TOKEN_BODY_BYTES_MAX, JSON)
-        row = await self._tokenize.handle(body, caller, request.remote or "")
-        if Scope.FINGERPRINT in caller.scopes:  # the card may have had its fingerprint before
-            row = await self._cards.load(caller.tenant, row.id)
+        async with self._visits.enter(request) as visit:
+            caller = visit.caller
+            body = await read_body(request, TOKEN_BODY_BYTES_MAX, JSON)
+            row = await self._tokenize.handle(body, visit, self._visits.sender(visit))
+            if Scope.FINGERPRINT in caller.scopes:  # the card may have had its fingerprint before
+                row = await self._cards.load(caller.tenant, row.id)
         return json_response(masked_card(row, caller), status=201)
+
+    async def attach_cvc(self, request: web.Request) -> web.Response:
+        """`POST /v1/tokens/{id}/cvc` → 204: a fresh code for a stored card."""
+        async with self._visits.enter(request) as visit:
+            body = await read_body(request, TOKEN_BODY_BYTES_MAX, JSON)
+            row = await self._row(request, visit.caller)
+            await self._tokenize.attach_cvc(row, body, visit, self._visits.sender(visit))
+        return web.Response(status=204)
 
     async def get(self, request: web.Request) -> web.Response:
         """`GET /v1/tokens/{id}` → 200 and the masked card."""
@@ -123,12 +132,9 @@ class Tokens:
         erased, in_use = await self._cards.delete_of_customer(caller.tenant, customer, caller.actor)
         return json_response({"erased": erased, "in_use": in_use}, status=409 if in_use else 200)
 
-    async def _caller(self, request: web.Request, scope: Scope | None = None) -> Caller:
-        caller = await self._merchants.authenticate(bearer_key(request.headers))
-        event = request[REQUEST_EVENT]
-        event.tenant, event.key = caller.tenant, caller.key
-        if scope is not None:
-            caller.require(scope)
+    async def _caller(self, request: web.Request, scope: Scope) -> Caller:
+        caller = (await self._visits.authenticate(request)).caller
+        caller.require(scope)
         return caller
 
     async def _row(self, request: web.Request, caller: Caller) -> TokenRow:

@@ -27,6 +27,7 @@ from gateway.commands.options import (
 from gateway.config import Config
 from gateway.custody import utc_now
 from gateway.embedded import set_credential
+from gateway.origins import OriginRefused, parse_origin
 from vault.api_keys import (
     AliasForm,
     KeyKind,
@@ -38,7 +39,7 @@ from vault.api_keys import (
     signing_secret_name,
 )
 from vault.tenant_table import ApiKeyRow, Tenant, TenantTable
-from vault.tokens import new_id
+from vault.tokens import Env, new_id
 
 TENANT_CHARACTERS = 16
 
@@ -53,6 +54,16 @@ ScopeOption = Annotated[
         "--scope",
         metavar="SCOPE",
         help="tokenize, read, bin, fingerprint, update, delete, ledger, route:<name>; repeatable.",
+    ),
+]
+
+
+OriginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--origin",
+        metavar="ORIGIN",
+        help="Whose pages may use it: https://shop.example, or app:<name>; repeatable.",
     ),
 ]
 
@@ -106,13 +117,14 @@ def list_tenants(
 
 
 @keys.command("add")
-def add_key(
+def add_key(  # noqa: PLR0913 - an option a parameter
     tenant: TenantArgument,
     scope: ScopeOption = None,
     config: ConfigOption = None,
     embedded: EmbeddedOption = None,
     *,
     publishable: Annotated[bool, typer.Option(help="For a page: can only create tokens.")] = False,
+    origin: OriginOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make an API key. Its text is shown this once, and not kept."""
@@ -123,13 +135,16 @@ def add_key(
         raise typer.BadParameter(str(error)) from None
     if not publishable and not scopes:
         raise typer.BadParameter("a secret key needs at least one --scope")
+    if origin and not publishable:
+        raise typer.BadParameter("--origin is for a --publishable key: pages have no other")
 
     async def work(table: TenantTable, deployment: Config) -> None:
         found = await table.named(tenant)
         if found is None:
             fail(f"there is no tenant {tenant}")
         made = new_api_key(kind, deployment.env)
-        row = ApiKeyRow(made.id, found.id, kind, made.digest, scopes, utc_now(), None, None)
+        pages = _origins(origin or [], deployment.env)
+        row = ApiKeyRow(made.id, found.id, kind, made.digest, scopes, utc_now(), None, None, pages)
         await table.add_key(row)
         if as_json:
             show({"key": made.text, **_key_document(row)})
@@ -137,6 +152,52 @@ def add_key(
             typer.echo(made.text)
 
     _with_table(config, embedded, work)
+
+
+@keys.command("origins")
+def change_origins(
+    key: Annotated[str, typer.Argument(metavar="KEY_ID", help="k_…, of a publishable key")],
+    add: Annotated[
+        list[str] | None, typer.Option("--add", metavar="ORIGIN", help="Repeatable.")
+    ] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option("--remove", metavar="ORIGIN", help="Repeatable.")
+    ] = None,
+    config: ConfigOption = None,
+    embedded: EmbeddedOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show or change whose pages may use a publishable key; in force within five seconds."""
+
+    async def work(table: TenantTable, deployment: Config) -> None:
+        row = await table.key(key)
+        if row is None or row.kind != "publishable_key" or row.revoked_at is not None:
+            fail(f"there is no publishable key {key} in force")
+        wanted = row.origins | _origins(add or [], deployment.env)
+        for origin in remove or []:
+            if origin not in wanted:
+                fail(f"{origin} is not on the list of {key}")
+            wanted -= {origin}
+        if wanted != row.origins and not await table.set_origins(key, wanted):
+            fail(f"{key} was revoked just now")
+        if as_json:
+            show({"id": key, "origins": sorted(wanted)})
+        else:
+            typer.echo("\n".join(sorted(wanted)) or "none: no page may use this key")
+
+    _with_table(config, embedded, work)
+
+
+def _origins(written: list[str], env: Env) -> frozenset[str]:
+    """Read origins, or say which is none."""
+    found = set()
+    for text in written:
+        try:
+            found.add(parse_origin(text, env=env))
+        except OriginRefused as refused:
+            raise typer.BadParameter(f"{text}: {refused}") from None
+    return frozenset(found)
 
 
 @keys.command("revoke")
@@ -220,6 +281,7 @@ def _key_document(row: ApiKeyRow) -> dict[str, object]:
         "id": row.id,
         "kind": row.kind,
         "scopes": sorted(row.scopes),
+        "origins": sorted(row.origins),
         "created_at": rfc3339(row.created_at),
         "revoked_at": rfc3339(row.revoked_at),
     }

@@ -24,6 +24,8 @@ JSON = "application/json"
 INTENTS = "/v1/payment_intents"
 METHODS = "/v1/payment_methods"
 ROUTE = "stripe"
+ORIGIN = "https://shop.example"
+APP = "app:example.shop"
 ROUTES = (ROUTE, "quick", "once", "own", "refused", "silent", "stranger")
 EVERYTHING = frozenset({*(scope.value for scope in Scope), *map(route_scope, ROUTES)})
 
@@ -47,7 +49,9 @@ async def new_account(
     database = await Database.open(config.secret(config.database.runtime_dsn_file))
     try:
         name = f"shop-{secrets.token_hex(4)}"
-        tenant, publishable, _ = await new_tenant(TenantTable(database), name, at=datetime.now(UTC))
+        tenant, publishable, _ = await new_tenant(
+            TenantTable(database), name, at=datetime.now(UTC), origins=(ORIGIN, APP)
+        )
         secret = await _add_key(TenantTable(database), tenant.id, "secret_key", EVERYTHING)
     finally:
         await database.close()

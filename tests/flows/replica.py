@@ -11,7 +11,7 @@ It is what a second replica is, started with `--config`; its routes besides `str
 
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -33,8 +33,16 @@ class Replica:
 
 
 @contextmanager
-def running_replica(deployment: Deployment, name: str = "replica") -> Iterator[Replica]:
-    """Start it, with a folder of state of its own; stop it at the end, if nobody has."""
+def running_replica(
+    deployment: Deployment,
+    name: str = "replica",
+    *,
+    change: Callable[[str], str] = lambda text: text,
+) -> Iterator[Replica]:
+    """Start it, with a folder of state of its own; stop it at the end, if nobody has.
+
+    `change` makes of the usual configuration another one.
+    """
     folder = deployment.parts.folder
     with socket.create_server(("127.0.0.1", 0)) as silent:
         ports = free_ports(6)
@@ -42,7 +50,7 @@ def running_replica(deployment: Deployment, name: str = "replica") -> Iterator[R
         hosts = {"refused": refused, "silent": silent.getsockname()[1], "stranger": stranger}
         write_presets(folder)
         file = folder / f"{name}.toml"
-        file.write_text(configuration(deployment, name, ports[:4], hosts))
+        file.write_text(change(configuration(deployment, name, ports[:4], hosts)))
         gateway = Gateway(deployment.gateway.out.parent / name, "--config", str(file))
         urls = Urls(*(f"https://127.0.0.1:{port}" for port in ports[:3]))
         try:

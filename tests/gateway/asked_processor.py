@@ -16,7 +16,7 @@ from gateway.breaker import Breaker
 from gateway.config import Route
 from gateway.exchange import Outcome, Replied
 from gateway.lanes import Guards, Lane, Secret
-from gateway.limits import TenantLimits
+from gateway.limits import CallLimits
 from gateway.reconcile import Reconcile
 from gateway.reply_cards import ReplyCards
 from gateway.stopwatch import Stopwatch
@@ -162,7 +162,7 @@ def world(
     served = route_of(preset, **route)
     keys, wire, table, sends = Keys(), Wire(served.host, answer), Table(), Sends()
     clock = time.monotonic
-    guards = guards or Guards(TenantLimits(clock), Breaker(clock, lambda: 0.5))
+    guards = guards or Guards(CallLimits(clock), Breaker(clock, lambda: 0.5))
     lane = Lane(served, lambda _: wire, keys, guards, now=lambda: SENT, monotonic=clock)
     made = Reconcile(
         {"r": lane},

@@ -19,13 +19,13 @@ from typing import Any, cast
 from aiohttp import web
 
 from gateway.addresses import Host
+from gateway.bodies import read_whole_body
 from gateway.connect import ConnectListener, ConnectSettings, start_connect
 from gateway.connections import Limits
 from gateway.lanes import Lane
 from gateway.leaf_certificates import LeafCertificates
 from gateway.merchants import Merchants
 from gateway.metrics import Metrics
-from gateway.middleware import read_whole_body
 from gateway.request_event import EventLog, quiet_logging
 from tests.gateway.raw_client import hang_up, rest
 from tests.gateway.test_merchants import Clock, KnownKeys

@@ -16,11 +16,12 @@ from io import BytesIO
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from gateway.bodies import Pace, read_body, read_whole_body
 from gateway.connections import Limits
 from gateway.errors import NotAuthenticated, UpstreamTimeout
 from gateway.listeners import Listener, start_listener
 from gateway.metrics import Metrics
-from gateway.middleware import Gate, Net, Pace, read_body, read_whole_body
+from gateway.middleware import Gate, Net
 from gateway.request_event import REQUEST_EVENT, EventLog, quiet_logging
 from tests.cards import VISA
 from vault.authorization import State

@@ -16,7 +16,7 @@ from gateway.config import Route
 from gateway.errors import CredentialsMissing
 from gateway.exchange import Outcome, Replied
 from gateway.lanes import POOLS_MAX, Guards, Lane
-from gateway.limits import TenantLimits
+from gateway.limits import CallLimits
 from gateway.upstream import Upstream
 from vault.keys import RevealKeys
 
@@ -93,7 +93,7 @@ def lane(credential: str = "injected") -> tuple[Lane, list[Recorded]]:
     keys = Stored({"t_one/stripe": "sk_of_one", "t_two/stripe": "sk_of_two", "t_one/other": "no"})
     now = lambda: datetime.now(UTC)  # noqa: E731
     guards = Guards(
-        TenantLimits(time.monotonic, burst=POOLS_MAX * 2), Breaker(time.monotonic, lambda: 0.5)
+        CallLimits(time.monotonic, burst=POOLS_MAX * 2), Breaker(time.monotonic, lambda: 0.5)
     )
     return Lane(route, make, keys, guards, now=now, monotonic=time.monotonic), made
 

@@ -18,7 +18,7 @@ from gateway.config import Route
 from gateway.errors import CredentialsMissing, UpstreamUnavailable
 from gateway.exchange import Failure, Outcome, Phase, Replied, Unknown
 from gateway.lanes import Guards, Lane, _Pool
-from gateway.limits import TenantLimits
+from gateway.limits import CallLimits
 from gateway.upstream import Upstream, context_of
 from tests.gateway.raw_servers import (
     NAME,
@@ -72,7 +72,7 @@ def route_of(preset: str, host: str = NAME, port: int = 443, **more: object) -> 
 
 
 def lane_of(route: Route, keys: RevealKeys, upstream: Upstream, breaker: Breaker) -> Lane:
-    guards = Guards(TenantLimits(time.monotonic), breaker)
+    guards = Guards(CallLimits(time.monotonic), breaker)
     clock = time.monotonic
     return Lane(
         route, lambda _: upstream, keys, guards, now=lambda: datetime.now(UTC), monotonic=clock
@@ -112,7 +112,7 @@ async def test_one_tenant_s_bad_certificate_opens_the_circuit_for_nobody(
             route_of("stripe", port=server.port, client_certificate=True),
             make,
             keys,
-            Guards(TenantLimits(time.monotonic), breaker),
+            Guards(CallLimits(time.monotonic), breaker),
             now=lambda: datetime.now(UTC),
             monotonic=time.monotonic,
         )

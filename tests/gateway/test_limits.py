@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import RateLimited
-from gateway.limits import BURST, CONCURRENCY, PER_SECOND, TenantLimits
+from gateway.limits import BURST, CONCURRENCY, PER_SECOND, CallLimits
 
 
 class Clock:
@@ -25,7 +25,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def call(limits: TenantLimits, tenant: str = "t_one") -> int:
+def call(limits: CallLimits, tenant: str = "t_one") -> int:
     """Make a short call: 0, or the seconds to wait."""
     try:
         with limits.enter(tenant):
@@ -35,7 +35,7 @@ def call(limits: TenantLimits, tenant: str = "t_one") -> int:
 
 
 def test_a_burst_goes_and_then_what_time_gives(clock: Clock) -> None:
-    limits = TenantLimits(clock, per_second=2.0, burst=3)
+    limits = CallLimits(clock, per_second=2.0, burst=3)
     assert [call(limits) for _ in range(5)] == [0, 0, 0, 1, 1]
     clock.seconds += 0.5
     assert [call(limits) for _ in range(2)] == [0, 1]
@@ -45,7 +45,7 @@ def test_a_burst_goes_and_then_what_time_gives(clock: Clock) -> None:
 
 @pytest.mark.parametrize(("per_second", "wait"), [(1000.0, 1), (1.0, 1), (0.5, 2), (0.1, 10)])
 def test_the_wait_is_told_in_whole_seconds(clock: Clock, per_second: float, wait: int) -> None:
-    limits = TenantLimits(clock, per_second=per_second, burst=1)
+    limits = CallLimits(clock, per_second=per_second, burst=1)
     assert call(limits) == 0
     assert call(limits) == wait
     clock.seconds += wait
@@ -61,7 +61,7 @@ def test_whoever_waits_as_told_is_let_in(
     per_second: float, burst: int, pauses: list[float]
 ) -> None:
     clock = Clock()
-    limits = TenantLimits(clock, per_second=per_second, burst=burst)
+    limits = CallLimits(clock, per_second=per_second, burst=burst)
     went = 0
     for pause in pauses:
         clock.seconds += pause
@@ -74,7 +74,7 @@ def test_whoever_waits_as_told_is_let_in(
 
 
 def test_a_clock_that_falls_back_takes_nothing(clock: Clock) -> None:
-    limits = TenantLimits(clock, per_second=1.0, burst=2)
+    limits = CallLimits(clock, per_second=1.0, burst=2)
     assert call(limits) == 0
     clock.seconds -= 500
     assert call(limits) == 0
@@ -82,7 +82,7 @@ def test_a_clock_that_falls_back_takes_nothing(clock: Clock) -> None:
 
 
 def test_only_so_many_are_under_way(clock: Clock) -> None:
-    limits = TenantLimits(clock, concurrency=2)
+    limits = CallLimits(clock, concurrency=2)
     with limits.enter("t_one"), limits.enter("t_one"):
         assert call(limits) == 1
         assert call(limits, "t_two") == 0
@@ -90,7 +90,7 @@ def test_only_so_many_are_under_way(clock: Clock) -> None:
 
 
 def test_a_call_that_fails_gives_its_place_back(clock: Clock) -> None:
-    limits = TenantLimits(clock, concurrency=1)
+    limits = CallLimits(clock, concurrency=1)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError), limits.enter("t_one"):
             raise ZeroDivisionError
@@ -98,7 +98,7 @@ def test_a_call_that_fails_gives_its_place_back(clock: Clock) -> None:
 
 
 def test_a_refused_call_costs_nothing(clock: Clock) -> None:
-    limits = TenantLimits(clock, per_second=1.0, burst=2, concurrency=1)
+    limits = CallLimits(clock, per_second=1.0, burst=2, concurrency=1)
     with limits.enter("t_one"):
         assert [call(limits) for _ in range(10)] == [1] * 10
     assert call(limits) == 0
@@ -106,20 +106,20 @@ def test_a_refused_call_costs_nothing(clock: Clock) -> None:
 
 @pytest.mark.guards("F-35")
 def test_one_tenant_uses_up_nothing_of_anothers(clock: Clock) -> None:
-    limits = TenantLimits(clock, per_second=1.0, burst=2)
+    limits = CallLimits(clock, per_second=1.0, burst=2)
     assert [call(limits, "t_one") for _ in range(4)] == [0, 0, 1, 1]
     assert [call(limits, "t_two") for _ in range(3)] == [0, 0, 1]
 
 
 def test_tenants_without_end_are_not_remembered(clock: Clock) -> None:
-    limits = TenantLimits(clock, tenants_max=10)
+    limits = CallLimits(clock, tenants_max=10)
     for number in range(1000):
         assert call(limits, f"t_{number}") == 0
     assert len(limits._uses) == 10
 
 
 def test_a_tenant_with_a_call_under_way_is_not_forgotten(clock: Clock) -> None:
-    limits = TenantLimits(clock, tenants_max=2, concurrency=1)
+    limits = CallLimits(clock, tenants_max=2, concurrency=1)
     with limits.enter("t_one"):
         for number in range(20):
             assert call(limits, f"t_other_{number}") == 0
@@ -132,7 +132,7 @@ def test_a_tenant_with_a_call_under_way_is_not_forgotten(clock: Clock) -> None:
 
 
 def test_who_has_not_called_for_longest_is_forgotten(clock: Clock) -> None:
-    limits = TenantLimits(clock, per_second=0.001, burst=1, tenants_max=2)
+    limits = CallLimits(clock, per_second=0.001, burst=1, tenants_max=2)
     call(limits, "t_one")
     call(limits, "t_two")
     assert call(limits, "t_one") > 0
@@ -142,7 +142,7 @@ def test_who_has_not_called_for_longest_is_forgotten(clock: Clock) -> None:
 
 
 def test_the_defaults_stop_nobody_in_earnest(clock: Clock) -> None:
-    limits = TenantLimits(clock)
+    limits = CallLimits(clock)
     for _ in range(60):
         assert not any(call(limits) for _ in range(int(PER_SECOND)))
         clock.seconds += 1

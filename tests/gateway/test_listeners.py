@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser
 
 from gateway import listeners
+from gateway.bodies import Pace
 from gateway.connections import Limits, Seat, Seats, listen
 from gateway.listeners import (
     SafeHandler,
@@ -15,7 +16,6 @@ from gateway.listeners import (
     start_listener,
     verify,
 )
-from gateway.middleware import Pace
 from tests.gateway.framing_vectors import CHUNKED, FRAMING, MARKER, TOKENS, VERSIONS, chunked
 from tests.gateway.raw_client import (
     CANARY,

@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
+from gateway.bodies import Pace
 from gateway.connections import Limits
-from gateway.middleware import Pace
 from tests.gateway.framing_vectors import CHUNKED, MARKER, TOKENS, chunked
 from tests.gateway.raw_client import (
     BODY_BYTES_MAX,

@@ -30,7 +30,7 @@ def declared(module: ModuleType, root: type[Exception]) -> set[type[Exception]]:
 EVERY: set[type[Exception]] = declared(edge, GatewayError) | declared(custody, CustodyError)
 
 
-def example(kind: type[Exception]) -> Exception:
+def example(kind: type[Exception]) -> Exception:  # noqa: PLR0911 - a form each
     """Make one error of a kind, whatever it asks for."""
     if issubclass(kind, UpstreamFailed):
         return kind(State.UNKNOWN, retryable=True)
@@ -41,6 +41,10 @@ def example(kind: type[Exception]) -> Exception:
             return kind("framing")
         case edge.MethodNotAllowed:
             return edge.MethodNotAllowed({"POST", "GET"})
+        case edge.CardTesting:
+            return edge.CardTesting(7, "tenant")
+        case custody.SealedRefused:
+            return custody.SealedRefused("expired")
         case edge.RateLimited:
             return edge.RateLimited(7)
         case _:

@@ -8,7 +8,7 @@ from gateway.breaker import FAILURES_MAX, PAUSE_SECONDS, Breaker, Circuit
 from gateway.errors import UpstreamUnavailable
 from gateway.exchange import Replied
 from gateway.lanes import Guards
-from gateway.limits import TenantLimits
+from gateway.limits import CallLimits
 from tests.gateway.asked_processor import (
     doubt,
     listed,
@@ -44,7 +44,7 @@ async def test_a_search_is_never_the_probe() -> None:
             refused.append("a payment, while a search was the probe")
         return listed()
 
-    here = world(answer, guards=Guards(TenantLimits(time.monotonic), breaker))
+    here = world(answer, guards=Guards(CallLimits(time.monotonic), breaker))
     for _ in range(FAILURES_MAX):
         breaker.settled(breaker.admit(), ok=False)
     now[0] += 5 * PAUSE_SECONDS
@@ -56,7 +56,7 @@ async def test_a_search_is_never_the_probe() -> None:
 
 @pytest.mark.parametrize("way", ["asked", "sent_again"])
 async def test_a_tenant_s_limits_hold_for_the_gateway_s_own_calls(way: str) -> None:
-    limits = TenantLimits(lambda: 0.0, burst=1)
+    limits = CallLimits(lambda: 0.0, burst=1)
     guards = Guards(limits, Breaker(time.monotonic, lambda: 0.5))
     here = sending_again(guards=guards)
     with limits.enter("t_one"):
