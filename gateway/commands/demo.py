@@ -20,6 +20,7 @@ from gateway.demo.clients import typed_in
 from gateway.demo.program import scenes
 from gateway.demo.scene import StoryBroke, closing, reason
 from gateway.demo.stage import Stage, set_up
+from gateway.demo.storefront.trust import spki_hash
 from gateway.demo.telling import Telling, ToMachines, ToPeople
 from gateway.embedded import LISTENERS
 from vault.embedded.bootstrap import StartOptions
@@ -144,7 +145,7 @@ def _card_file(stage: Stage) -> Path:
 
 
 def _invite(stage: Stage, out: Console) -> None:
-    """Say where everything listens, and how to make a token by hand."""
+    """Say where everything listens, where to buy, and how to make a token by hand."""
     folder, credentials = stage.folder, stage.credentials
     card, settings = _card_file(stage), folder / "shop.curl"
     write_private(card, msgspec.json.encode({"card": typed_in(stage.cards["visa"])}))
@@ -155,10 +156,14 @@ def _invite(stage: Stage, out: Console) -> None:
     )
     ca_file = shlex.quote(credentials.ca_file)
     for line in (
+        f"shop     {stage.shop_url}/",
         f"public   {credentials.public_url}",
         f"private  {credentials.private_url}",
         f"ops      {credentials.ops_url}",
         f"keys     {folder / 'credentials.json'}",
+        f"CA       {credentials.ca_file}",
+        "",
+        *_browser(stage),
         "",
         "A token, as the checkout page makes one (the file has a published test card in it):",
         "",
@@ -173,6 +178,19 @@ def _invite(stage: Stage, out: Console) -> None:
         "ready: Ctrl-C ends it",
     ):
         out.print(line, soft_wrap=True, markup=False)
+
+
+def _browser(stage: Stage) -> Iterator[str]:
+    """Say how a browser comes to trust the shop's certificate, which is the gateway's, too."""
+    certificate = stage.deployment.parts.tls_cert_file
+    profile = shlex.quote(str(stage.folder / "browser"))
+    yield "Buy a print in the shop: accept its certificate once (the gateway's is the same; Firefox"
+    yield "also asks at the public address), or import the authority, or start a Chromium that"
+    yield "knows it:"
+    yield ""
+    yield f"chromium --user-data-dir={profile} --no-first-run \\"
+    yield f"  --ignore-certificate-errors-spki-list={spki_hash(certificate)} \\"
+    yield f"  {stage.shop_url}/"
 
 
 def _quoted(text: str) -> str:

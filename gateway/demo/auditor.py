@@ -17,7 +17,6 @@ from gateway.demo.clients import CREATED, PlainHttp, typed_in
 from gateway.demo.orders import Pay
 from gateway.demo.scene import Check, StoryBroke
 from gateway.demo.stage import Stage
-from vault.ledger.entry import LogOpened
 from vault.private_files import write_private
 
 OK: Final = 200
@@ -56,7 +55,7 @@ async def published(stage: Stage) -> Acted:
     folder, origin = stage.folder / "secrets", f"{stage.credentials.ops_url}/ledger"
     files = {
         "auditor.key": stage.credentials.auditor_key or "",
-        "log.vkey": await _key(stage),
+        "log.vkey": await stage.witness.log_key(),
         "receipt.tlog-proof": proof,
     }
     for name, text in files.items():
@@ -110,14 +109,6 @@ async def _receipt(stage: Stage) -> tuple[_Place, str]:
     if proof.status != OK:
         raise StoryBroke(f"GET /v1/ledger/proof/… answers {proof.status}")
     return place, proof.body
-
-
-async def _key(stage: Stage) -> str:
-    """The key that an operator hands out: the one that the log was opened with."""
-    _, opened = (await stage.witness.entries())[0]
-    if not isinstance(opened, LogOpened):
-        raise StoryBroke("the ledger does not begin with its opening")
-    return opened.vkey
 
 
 # --- forged -------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ class Client:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.heard: list[bytes] = []
+        self._turn = asyncio.Lock()
 
     async def tell(self, order: msgspec.Struct, kind: type[T]) -> T:
         """Raises StoryBroke when the process does not answer."""
@@ -39,8 +40,8 @@ class Client:
         assert stdin is not None
         assert stdout is not None
         try:
-            stdin.write(msgspec.json.encode(order) + b"\n")
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with self._turn, asyncio.timeout(ANSWER_SECONDS):
+                stdin.write(msgspec.json.encode(order) + b"\n")
                 line = await stdout.readline()
         except (OSError, RuntimeError):  # uvloop has the second for a pipe without a reader
             line = b""

@@ -47,3 +47,6 @@ class Heard(msgspec.Struct):
     headers: Mapping[str, str]
     body: str
     says: str = ""
+    path: str = ""
+    sent: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """What the shop put into the call, by the field names of the wire."""

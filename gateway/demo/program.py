@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Final
 
-from gateway.demo import attacks, auditor, elsewhere, story
+from gateway.demo import attacks, auditor, bought, elsewhere, story
 from gateway.demo.act import Act, play
 from gateway.demo.scene import Scene
 from gateway.demo.stage import Stage
@@ -95,6 +95,12 @@ ACTS: Final = (
         "An auditor reads it",
         "With an address, a credential, and the key that the operator handed over.",
         auditor.published,
+    ),
+    Act(
+        "bought",
+        "Somebody buys a print",
+        "In the shop that this demo serves: its server pays with a token, and hands out the proof.",
+        bought.bought,
     ),
     Act(
         "forged",

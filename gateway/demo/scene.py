@@ -97,7 +97,10 @@ PROMISES: Final = (
     Promise("With Vault sealed nothing leaves, and afterwards nothing is lost", ("sealed",)),
     Promise("Who steals the database has no card number", ("stolen",)),
     Promise("Who changes one byte of the ledger is found out", ("ledger",)),
-    Promise("An auditor checks all of it over HTTPS, and a merchant its receipt", ("published",)),
+    Promise(
+        "An auditor checks all of it over HTTPS, and a merchant its receipt",
+        ("published", "bought"),
+    ),
     Promise("On a forged record no card is opened until an operator has said why", ("forged",)),
     Promise("Vault's audit log: no card was opened without an earlier intent", ("audit",)),
 )

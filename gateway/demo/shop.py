@@ -30,7 +30,7 @@ CURRENCY: Final = "eur"
 CVC_IN_PLACE: Final = "000"  # beside a token: use the code that the shopper typed in
 
 
-def save_card(client: stripe.StripeClient, order: SaveCard) -> stripe.PaymentMethod:
+def card_params(order: SaveCard) -> stripe.params.PaymentMethodCreateParams:
     card: stripe.params.PaymentMethodCreateParamsCard = {
         "number": order.token,
         "exp_month": order.exp_month,
@@ -38,12 +38,10 @@ def save_card(client: stripe.StripeClient, order: SaveCard) -> stripe.PaymentMet
     }
     if order.with_cvc:
         card["cvc"] = CVC_IN_PLACE
-    return client.v1.payment_methods.create(
-        {"type": "card", "card": card}, {"max_network_retries": order.retries}
-    )
+    return {"type": "card", "card": card}
 
 
-def pay(client: stripe.StripeClient, order: Pay) -> stripe.PaymentIntent:
+def payment_params(order: Pay) -> stripe.params.PaymentIntentCreateParams:
     params: stripe.params.PaymentIntentCreateParams = {
         "amount": order.amount,
         "currency": CURRENCY,
@@ -56,14 +54,28 @@ def pay(client: stripe.StripeClient, order: Pay) -> stripe.PaymentIntent:
         params["description"] = order.description
     if order.receipt_email is not None:
         params["receipt_email"] = order.receipt_email
+    return params
+
+
+def save_card(client: stripe.StripeClient, order: SaveCard) -> stripe.PaymentMethod:
+    return client.v1.payment_methods.create(
+        card_params(order), {"max_network_retries": order.retries}
+    )
+
+
+def pay(client: stripe.StripeClient, order: Pay) -> stripe.PaymentIntent:
     return client.v1.payment_intents.create(
-        params,
+        payment_params(order),
         {"idempotency_key": order.idempotency_key, "max_network_retries": order.retries},
     )
 
 
 def carry_out(client: stripe.StripeClient, order: Order) -> Heard:
     made: stripe.PaymentMethod | stripe.PaymentIntent
+    if isinstance(order, SaveCard):
+        path, sent = "/v1/payment_methods", flat(card_params(order))
+    else:
+        path, sent = "/v1/payment_intents", flat(payment_params(order))
     try:
         made = save_card(client, order) if isinstance(order, SaveCard) else pay(client, order)
     except stripe.StripeError as error:
@@ -74,6 +86,8 @@ def carry_out(client: stripe.StripeClient, order: Order) -> Heard:
             headers=_headers(error.headers),
             body=str(error.http_body or ""),
             says=error.user_message or str(error),
+            path=path,
+            sent=sent,
         )
     response = made.last_response
     assert isinstance(response, stripe.StripeResponse)
@@ -83,7 +97,21 @@ def carry_out(client: stripe.StripeClient, order: Order) -> Heard:
         http_status=response.code,
         headers=_headers(response.headers),
         body=response.body,
+        path=path,
+        sent=sent,
     )
+
+
+def flat(params: Mapping[str, object], within: str = "") -> dict[str, str]:
+    """Name the fields as they stand in the form that is sent: `card[number]`."""
+    fields: dict[str, str] = {}
+    for key, value in params.items():
+        name = f"{within}[{key}]" if within else key
+        if isinstance(value, dict):
+            fields |= flat(value, name)
+        else:
+            fields[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return fields
 
 
 def _headers(headers: Mapping[str, str] | None) -> dict[str, str]:

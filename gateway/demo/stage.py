@@ -6,6 +6,7 @@ configuration file; its request log goes into the folder.
 
 import importlib.util
 import secrets
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,12 +17,15 @@ from typing import Final
 import msgspec
 
 from gateway.app import Running, running
+from gateway.checkout.inventory import load_inventory
 from gateway.custody import utc_now
 from gateway.demo.cards import DemoCard, Search, demo_cards
 from gateway.demo.clients import Client, NewToken, PlainHttp, back_office, checkout_page, client
 from gateway.demo.orders import Account, Heard, Pay, SaveCard
 from gateway.demo.plain_http import HttpAnswer, HttpCall
+from gateway.demo.purchase import Ledger, Till
 from gateway.demo.scene import StoryBroke
+from gateway.demo.storefront.server import Window, storefront
 from gateway.demo.witness import Look, Witness
 from gateway.embedded import (
     Credentials,
@@ -34,7 +38,7 @@ from gateway.metrics import Metrics
 from gateway.request_event import EventLog, quiet_logging
 from vault.authority import Authority
 from vault.db import Database
-from vault.embedded.bootstrap import StartOptions
+from vault.embedded.bootstrap import EmbeddedParts, StartOptions
 from vault.errors import StartRefused
 from vault.tenant_table import TenantTable
 
@@ -65,6 +69,7 @@ class Stage:
     begun: Look
     database: Database
     proxy_ca_file: Path
+    shop_url: str
     run: str = field(default_factory=lambda: secrets.token_hex(3))
     tokens: dict[str, NewToken] = field(default_factory=dict[str, NewToken])
 
@@ -147,12 +152,20 @@ async def set_up(folder: Path, options: StartOptions, *, at: datetime) -> AsyncI
         ]
         witness = Witness(parts, database)
         cards = demo_cards(at.year)
+        sdk = await _sdk(shop, credentials)
+        till = Till(
+            shop,
+            back_office(office, credentials),
+            witness.processor,
+            _ledger(witness, parts.folder),
+        )
+        shop_url = await _open_shop(stack, till, parts, credentials, cards)
         yield Stage(
             deployment=deployment,
             credentials=credentials,
             cards=cards,
             search=Search([card.number for card in cards.values()]),
-            sdk=await _sdk(shop, credentials),
+            sdk=sdk,
             shop=shop,
             page=checkout_page(page, credentials),
             office=back_office(office, credentials),
@@ -160,7 +173,34 @@ async def set_up(folder: Path, options: StartOptions, *, at: datetime) -> AsyncI
             begun=await witness.look(),
             database=database,
             proxy_ca_file=await _proxy_ca_file(parts.folder, gateway),
+            shop_url=shop_url,
         )
+
+
+async def _open_shop(
+    stack: AsyncExitStack,
+    till: Till,
+    parts: EmbeddedParts,
+    credentials: Credentials,
+    cards: Mapping[str, DemoCard],
+) -> str:
+    """Serve the shop, whose origin `gateway.embedded` has put on the publishable key's list."""
+    window = Window(
+        port=parts.ports["shop"],
+        certificate_file=parts.tls_cert_file,
+        private_key_file=parts.tls_key_file,
+        publishable_key=credentials.publishable_key,
+        gateway=credentials.public_url,
+        loader=load_inventory().loader,
+        cards=cards,
+    )
+    log_file = _private_log(parts.folder, "shop")
+    return await stack.enter_async_context(storefront(window, till, log_file))
+
+
+def _ledger(witness: Witness, folder: Path) -> Ledger:
+    command = Path(sys.executable).with_name("panward")
+    return Ledger(witness.log_key, str(command) if command.exists() else "panward", folder)
 
 
 async def _proxy_ca_file(folder: Path, gateway: Running) -> Path:

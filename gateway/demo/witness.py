@@ -20,7 +20,14 @@ from gateway.sandbox.books import Counts
 from vault.db import Database
 from vault.embedded.bootstrap import EmbeddedParts
 from vault.ledger.audit_join import AuditJoin
-from vault.ledger.entry import AuthorizationAttempted, Entry, EntryRefused, OfIntent, decode
+from vault.ledger.entry import (
+    AuthorizationAttempted,
+    Entry,
+    EntryRefused,
+    LogOpened,
+    OfIntent,
+    decode,
+)
 from vault.ledger.reading import read_entries, read_head
 
 TOOL_SECONDS: Final = 60.0
@@ -145,6 +152,15 @@ class Witness:
         entries = await self.entries()
         at = {entry.id: index for index, entry in entries}
         return [_line(index, entry, at) for index, entry in entries]
+
+    async def log_key(self) -> str:
+        """The key that an operator hands out: the one that the log was opened with."""
+        async for page in read_entries(self._database, below=1):
+            for stored in page:
+                opened = decode(stored.body)
+                if isinstance(opened, LogOpened):
+                    return opened.vkey
+        raise StoryBroke("the ledger does not begin with its opening")
 
     # --- tools, as anybody would use them -------------------------------------------------
 

@@ -18,10 +18,11 @@ from typing import Final, TypeVar
 from aiohttp import web
 from cryptography import x509
 
+from gateway.bodies import read_whole_body
 from gateway.connections import Limits
 from gateway.listeners import server_context, start_listener
 from gateway.metrics import Metrics
-from gateway.middleware import Gate, Net, read_whole_body
+from gateway.middleware import Gate, Net
 from gateway.request_event import REQUEST_EVENT, EventLog
 from gateway.witness.folder import witness_folder
 from gateway.witness.held_checkpoints import Cosigned, HeldCheckpoints

@@ -5,6 +5,7 @@ one byte of the ledger, and the second must say so.
 """
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -104,7 +105,7 @@ def test_it_ends_with_0_when_all_promises_were_kept(run: Run) -> None:
 
 
 def test_it_prints_one_object_a_step_and_nothing_else(run: Run) -> None:
-    assert [step["step"] for step in run.steps] == list(range(1, 19))
+    assert [step["step"] for step in run.steps] == list(range(1, 20))
     for step in run.steps[:-1]:
         assert {"title", "merchant", "processor", "ledger", "checks", "ok"} <= step.keys()
         assert step["ok"] is True
@@ -244,6 +245,13 @@ def test_an_auditor_needs_an_address_a_credential_and_a_key(run: Run) -> None:
     assert lines[2] == lines[5] == "    exit code 0"
 
 
+def test_a_print_is_bought_in_the_shop_and_proven(run: Run) -> None:
+    step = run.step("bought")
+    assert re.search(r"https://127\.0\.0\.1:\d+: 2 prints, 68\.00 EUR: paid", step["merchant"][0])
+    assert step["processor"][0].endswith("card[number] •••• 4242  card[cvc] •••")
+    assert entries(step) == ["attempted", "completed stored", "attempted", "completed approved"]
+
+
 def test_a_forged_head_stops_disclosures_until_somebody_says_why(run: Run) -> None:
     step = run.step("forged")
     assert any(line.startswith("    SEALED root_mismatch, since") for line in step["merchant"])
@@ -256,13 +264,13 @@ def test_a_forged_head_stops_disclosures_until_somebody_says_why(run: Run) -> No
 def test_each_decrypt_is_matched_to_an_earlier_intent(run: Run) -> None:
     lines = run.step("audit")["merchant"]
     found = [re.search(r"(\d+) decrypts in Vault's audit log, 0 without", line) for line in lines]
-    # Visa, declined, Mastercard and JCB: number and code; Visa five times without its code.
-    assert [int(each[1]) for each in found if each] == [4 * 2 + 5]
+    # Visa, declined, Mastercard, JCB and the print's Visa: number and code; Visa 5 times without.
+    assert [int(each[1]) for each in found if each] == [5 * 2 + 5]
 
 
 def test_each_number_at_the_processor_was_on_record_before(run: Run) -> None:
     step = run.step("heard")
-    assert step["processor"] == ["9 card numbers, and 9 are on record as to be sent"]
+    assert step["processor"] == ["10 card numbers, and 10 are on record as to be sent"]
 
 
 # --- a broken promise ---------------------------------------------------------------------
@@ -400,6 +408,18 @@ def test_then_it_serves_and_the_curl_to_paste_works(
     _, answer = served
     assert re.fullmatch(r"pwt_test_\w{28}", json.loads(answer)["id"])
     assert not (folder / "card.json").exists()  # only while it serves
+
+
+def test_it_says_where_the_shop_is_and_how_a_browser_trusts_it(served: tuple[Run, bytes]) -> None:
+    run, _ = served
+    found = re.search(r"^shop     (https://127\.0\.0\.1:\d+/)$", run.out, re.MULTILINE)
+    assert found is not None
+    chromium = re.search(r"^chromium (?:.*\\\n)*.*$", run.out, re.MULTILINE)
+    assert chromium is not None
+    words = shlex.split(chromium[0])
+    assert words[-1] == found[1]
+    switch = next(word for word in words if word.startswith("--ignore-certificate-errors-spki"))
+    assert len(base64.b64decode(switch.partition("=")[2], validate=True)) == 32
 
 
 # --- the end ------------------------------------------------------------------------------
