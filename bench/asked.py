@@ -12,6 +12,7 @@ class Asking(StrEnum):
     """What a request asks for."""
 
     TOKENIZE = "tokenize"
+    SEALED = "sealed"  # the same, with a card that a browser sealed
     PAY = "pay"  # one token in it
     OTHER = "other"  # a call that is no declared operation, with a body
     READ = "read"  # the same with GET
@@ -27,11 +28,13 @@ class Way(StrEnum):
 
 PATHS: Final = {
     Asking.TOKENIZE: "/v1/tokens",
+    Asking.SEALED: "/v1/tokens",
     Asking.PAY: "/v1/payment_intents",
     Asking.OTHER: "/v1/customers",
     Asking.READ: "/v1/payment_intents/pi_bench",
 }
 
+TOKENIZING: Final = frozenset({Asking.TOKENIZE, Asking.SEALED})
 STEADY_PER_SECOND: Final = 100.0
 TUNNELS_PER_SECOND: Final = 20.0
 
@@ -71,7 +74,7 @@ class Asked:
     @property
     def path(self) -> str:
         path = PATHS[self.asking]
-        by_route = self.is_ours and self.way is Way.URL and self.asking is not Asking.TOKENIZE
+        by_route = self.is_ours and self.way is Way.URL and self.asking not in TOKENIZING
         return f"/out/stripe{path}" if by_route else path
 
 
@@ -85,6 +88,7 @@ ASKED: Final = (
     *_asked("json", "bare aiohttp JSON handler", "json", Asking.TOKENIZE, 1, 64),
     *_asked("naive", "one call, one commit a card", "naive", Asking.TOKENIZE, 1, 64),
     *_asked("tokenize", "panward tokenize", GATEWAY, Asking.TOKENIZE, 1, 64),
+    *_asked("sealed", "panward tokenize, sealed card", GATEWAY, Asking.SEALED, 1, 64),
     *_asked("proxy", "bare aiohttp proxy", "proxy", Asking.PAY, 1, 64, None),
     *_asked("mitmproxy", "mitmproxy addon, no crypto", MITMPROXY, Asking.PAY, 64),
     *_asked("out", "panward /out/", GATEWAY, Asking.PAY, 1, 64, None),

@@ -6,6 +6,7 @@ of a reply what the way out asks of it.
 """
 
 import asyncio
+import base64
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,14 +16,22 @@ from typing import Annotated, Final
 import msgspec
 import typer
 import uvloop
+from nacl.bindings import crypto_box_seal_open
+from nacl.public import PrivateKey
 
 from bench.card_numbers import numbers
 from bench.long_log import drop_long_log, schema_dsn, write_long_log
+from bench.sealing import PublishedKey, PublishedKeys, sealed_bodies
 from gateway.commands.ledger import check_log
+from gateway.custody import utc_now
+from gateway.embedded import TRIAL_ORIGINS
 from gateway.scan import Sought, contains_any, count_card_like
+from gateway.sealed import Sender, Unsealing
 from vault.batching import Batching
 from vault.db import Database
+from vault.edge_keys import kid_of
 from vault.embedded.bootstrap import parts_of
+from vault.ids import new_uuid7
 from vault.ledger.check import LogCheck
 from vault.ledger.examination import examine
 from vault.ledger.pages import PAGE_ENTRIES, Page
@@ -33,6 +42,7 @@ BATCHING_CALLERS: Final = 64
 MEGABYTE: Final = 1_000_000
 ENTRIES_A_SECOND_OF_RUN: Final = 62_500  # half a million where runs have the usual length
 SCHEMA: Final = "bench_log"
+TENANT: Final = "t_bench"
 
 
 def body_without_card() -> bytes:
@@ -103,6 +113,32 @@ async def _submitting(lane: Batching[int, int], end: float) -> int:
     return items
 
 
+async def unsealing(seconds: float) -> dict[str, float]:
+    """Microseconds of one core for a sealed card: the box, its padding, JSON and every check."""
+    private = PrivateKey.generate()
+    public_key, private_key = bytes(private.public_key), bytes(private)
+
+    class Ring:
+        """One key."""
+
+        async def open(self, _kid: str, sealed: bytes) -> bytes:
+            return crypto_box_seal_open(sealed, public_key, private_key)
+
+    async def origins() -> frozenset[str]:
+        return frozenset(TRIAL_ORIGINS)
+
+    key = PublishedKey(kid_of(new_uuid7(utc_now())), base64.b64encode(public_key).decode())
+    body = next(sealed_bodies(PublishedKeys(TENANT, [key]), numbers(2), utc_now().year + 3, 1))
+    box = msgspec.json.decode(body, type=dict[str, str])
+    gate = Unsealing(Ring(), now=utc_now)
+    sender = Sender(TENANT, origins, None)
+    calls, started, end = 0, time.process_time(), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        await gate.card(box["sealed"], box["kid"], sender)
+        calls += 1
+    return {"unseal_us": (time.process_time() - started) / calls * 1e6}
+
+
 async def verifying(folder: Path, entries: int) -> dict[str, float]:
     """Entries a second, of a log as long as asked, and of the deployment's own without reading."""
     parts = parts_of(folder)
@@ -146,6 +182,7 @@ async def measure(folder: Path, seconds: float) -> dict[str, float]:
         **await verifying(folder, round(seconds * ENTRIES_A_SECOND_OF_RUN)),
         **scanning(seconds / 3),
         **await batching(seconds / 3),
+        **await unsealing(seconds / 3),
     }
 
 

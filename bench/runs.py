@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from aiohttp import ClientError, ClientSession, TCPConnector
 
-from bench.asked import ASKED, PATHS, Asked, Asking, Way
+from bench.asked import ASKED, PATHS, TOKENIZING, Asked, Asking, Way
 from bench.card_numbers import numbers, tokenize_body
 from bench.figures import (
     Figures,
@@ -27,12 +27,14 @@ from bench.figures import (
 )
 from bench.open_loop import WARM_UP_REQUESTS, Plan, Steady, TunnelPlan
 from bench.processes import Failed, busy_seconds, generator_seconds, python, run_to_end
+from bench.sealing import published_keys, sealed_bodies
 from bench.stand import CONNECT_NAME, Stand
 from gateway.custody import utc_now
 from vault.private_files import write_private
 
 WARM_UP_SECONDS: Final = 1.0
 PREPARING_CALLERS: Final = 64
+SEALED_PER_SECOND: Final = 6000  # more cards than this and one is sent twice, and refused
 TOKENS_PER_SECOND: Final = 1000  # more /out/ calls than this and tokens are used again
 WRK_TIMEOUT: Final = "10s"
 MARGIN_SECONDS: Final = 60.0
@@ -41,6 +43,7 @@ CREATED: Final = 201
 
 _SCRIPTS: Final = {
     Asking.TOKENIZE: "tokenize.lua",
+    Asking.SEALED: "sealed.lua",
     Asking.PAY: "out.lua",
     Asking.OTHER: "other.lua",
     Asking.READ: "other.lua",
@@ -57,6 +60,7 @@ class Bench:
         self._exp_year = utc_now().year + 3
         self._seeds = _seeds()
         self._tokens_file = stand.folder / "bench.tokens"
+        self._sealed_file = stand.folder / "bench.sealed"
         self._tokens_made = 0
         self._tokens_used = 0
 
@@ -121,6 +125,8 @@ class Bench:
 
     async def _wrk(self, asked: Asked, seconds: float) -> Load:
         """Raises Failed, WrkRefused."""
+        if asked.asking is Asking.SEALED:
+            await self._seal(int((seconds + 1) * SEALED_PER_SECOND))
         script = HERE / _SCRIPTS[asked.asking]
         command = [
             *("wrk", "--threads", "1", "--connections", str(asked.connections)),
@@ -182,7 +188,7 @@ class Bench:
     def _environment(self, asked: Asked) -> Mapping[str, str]:
         """For the wrk scripts."""
         credentials = self._stand.credentials
-        tokenizes = asked.asking is Asking.TOKENIZE
+        tokenizes = asked.asking in TOKENIZING
         return {
             "PANWARD_BENCH": str(HERE),
             "PANWARD_KEY": credentials.publishable_key if tokenizes else credentials.secret_key,
@@ -191,6 +197,7 @@ class Bench:
             "PANWARD_EXP_YEAR": str(self._exp_year),
             "PANWARD_TOKENS": str(self._tokens_file),
             "PANWARD_START": str(self._tokens_used),
+            "PANWARD_SEALED": str(self._sealed_file),
         }
 
     # --- before, and beside ---------------------------------------------------------------
@@ -221,6 +228,12 @@ class Bench:
             await _all_of(caller() for _ in range(PREPARING_CALLERS))
         self._tokens_made = len(made)
         write_private(self._tokens_file, "\n".join(made).encode())
+
+    async def _seal(self, count: int) -> None:
+        """Seal cards as a browser does, and keep them in a file; none is good twice."""
+        keys = await published_keys(self._stand.credentials)
+        bodies = sealed_bodies(keys, numbers(next(self._seeds)), self._exp_year, count)
+        await asyncio.to_thread(write_private, self._sealed_file, b"\n".join(bodies))
 
     async def _rates(self, module: str, times: float) -> dict[str, float]:
         """Run a module of ours that measures by itself. Raises Failed."""

@@ -161,6 +161,16 @@ TARGETS: Final[Sequence[Target]] = (
         run="tokenize.1",
     ),
     Target(
+        "sealed cards, 64 connections: of cards in the clear",
+        ratio(rate("sealed.64"), rate("tokenize.64")),
+        *(0.90, " x", True, "sealed.64"),
+    ),
+    Target(
+        "opening a sealed card, one core",
+        scalar("unseal_us"),
+        *(80.0, " us", False, "sealed.64"),
+    ),
+    Target(
         f"{_OUT}, 100 requests/s: added to the bare proxy at p50",
         added("p50", "out.steady", "proxy.steady"),
         *(7.0, " ms", False, "out.steady"),

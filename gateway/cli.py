@@ -9,6 +9,7 @@ import typer
 from gateway.commands.auditors import auditors
 from gateway.commands.authorizations import authorizations
 from gateway.commands.ca import ca
+from gateway.commands.checkout_snippet import snippet
 from gateway.commands.credentials import credentials
 from gateway.commands.demo import demo
 from gateway.commands.edge_keys import edge_keys
@@ -39,6 +40,7 @@ app.command("check-config")(check_config)
 app.command("explain")(explain_command)
 app.command("witness")(witness)
 app.command("page-check")(page_check)
+app.command("snippet")(snippet)
 app.add_typer(tenants, name="tenants")
 app.add_typer(credentials, name="credentials")
 app.add_typer(edge_keys, name="edge-keys")

@@ -63,6 +63,7 @@ def figures(*, tokenize_rate: float = 4000.0, out_p99_ms: float = 20.0) -> Figur
         "naive.64": load(400),
         "tokenize.1": load(300, p50_ms=3.0),
         "tokenize.64": load(tokenize_rate, p50_ms=15.0),
+        "sealed.64": load(tokenize_rate * 0.95),
         "proxy.64": load(2000),
         "proxy.steady": load(100),
         "out.64": load(800),
@@ -84,6 +85,7 @@ def figures(*, tokenize_rate: float = 4000.0, out_p99_ms: float = 20.0) -> Figur
     }
     rates = {"vault.card": 8000.0, "scan": 250.0, "verify": 350_000.0}
     rates |= {"append.statement.64": 6_000.0, "commit.1": 1_500.0, "append.pair.1.p50": 3.0}
+    rates |= {"unseal_us": 60.0}
     codec = {"1k": 6.8, "1k.times": 19.7, "1m": 6.5, "1m.times": 28.0}
     return Figures(runs, rates | {f"splice.xml.{name}": value for name, value in codec.items()})
 
