@@ -320,8 +320,7 @@ async def _open_listeners(
     config: Config, stories: _Stories, stack: AsyncExitStack, log: EventLog, metrics: Metrics
 ) -> Running:
     custody = stories.custody
-    asked = {**probes(custody, stories.in_flight), "edge_keys": stories.hosting.probe}
-    health = Health(asked, metrics=metrics, monotonic=time.monotonic)
+    health = Health(probes(custody, stories.in_flight), metrics=metrics, monotonic=time.monotonic)
     drain_seconds = DRAIN_MARGIN_SECONDS + max(
         (route.preset.timeout_seconds for route in config.routes), default=0.0
     )

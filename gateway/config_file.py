@@ -140,7 +140,7 @@ class CheckoutConfig(Struct, frozen=True, forbid_unknown_fields=True):
     usual_declines: Annotated[float, Meta(ge=0.01, le=0.9)] = 0.2
     """The share of cards that may turn out bad before it looks like somebody trying them out."""
     network_failures: Annotated[int, Meta(ge=1)] = 10
-    """Bad cards of one network in ten minutes, if they are more than its good ones."""
+    """Bad cards of one network in ten minutes, each two good ones taking one away."""
 
 
 class RouteConfig(Struct, frozen=True, forbid_unknown_fields=True):

@@ -27,6 +27,10 @@ def check_listeners(listeners: ListenersConfig, routes: Sequence[str]) -> None:
     for name, listener in listeners.named().items():
         if not all(map(is_proxy_network, listener.trusted_proxies)):
             raise StartRefused(f"listeners.{name}.trusted_proxies: networks of your own proxies")
+        if listener.trusted_proxies and listener.connections_per_address_max is not None:
+            raise StartRefused(
+                f"listeners.{name}: connections_per_address_max would count your own proxies'"
+            )
     for name in listeners.of_route:
         if name not in routes:
             raise StartRefused(f"listeners.of_route.{name}: there is no route of this name")

@@ -15,7 +15,6 @@ from gateway.checkout.pages import CheckoutPages
 from gateway.config import Config
 from gateway.cross_origin import CrossOrigin
 from gateway.custody import Custody, utc_now
-from gateway.errors import EdgeKeysUnavailable
 from gateway.merchants import Merchants
 from gateway.metrics import Metrics
 from gateway.page_guard import PageGuard, PageLimits
@@ -43,13 +42,7 @@ class Hosting:
     unsealing: Unsealing
     edge_keys: EdgeKeyHandlers
     checkout: CheckoutPages
-    keys: EdgeKeys
     duties: Sequence[Duty]
-
-    async def probe(self) -> None:
-        """Whether a card can be sealed. Raises EdgeKeysUnavailable."""
-        if not self.keys.published():
-            raise EdgeKeysUnavailable
 
 
 async def open_hosting(
@@ -92,9 +85,13 @@ async def open_hosting(
         Unsealing(keys, now=utc_now, observe=metrics.unsealed),
         EdgeKeyHandlers(keys, visits, cross, origin=config.ledger.origin),
         CheckoutPages(
-            load_inventory(), merchants, metrics, env=config.env, ledger_origin=config.ledger.origin
+            load_inventory(),
+            merchants,
+            metrics,
+            guard,
+            env=config.env,
+            ledger_origin=config.ledger.origin,
         ),
-        keys,
         (
             (REFRESH_SECONDS, refreshing),
             (LOOK_SECONDS, rotating),
@@ -133,6 +130,7 @@ def _refreshing(keys: EdgeKeys, metrics: Metrics) -> Callable[[], Awaitable[None
         except CustodyError:
             return
         published = keys.published()
+        metrics.edge_keys_published(len(published))
         if published:
             metrics.edge_key_aged((utc_now() - published[0].not_before).total_seconds())
 
@@ -154,7 +152,8 @@ def _rotating(
         if keys.published() and (at < next_turn or not publishing.publisher.is_elected):
             return
         try:
-            await rotation.turn()
+            await keys.refresh()
+            await rotation.turn(usable=bool(keys.published()))
             await keys.refresh()
             next_turn = at + TURN_SECONDS
         except CustodyError:

@@ -1,7 +1,8 @@
-"""How much of a route one tenant may use: calls a second, and calls at a time. Pure state.
+"""How much of something each caller may use: calls a second, and calls at a time. Pure state.
 
-What lives here: a bucket of tokens and a count for each tenant of one route. What never may: a
-queue (whoever is refused is told when to come back), clocks of its own, and tenants without end.
+What lives here: a bucket of tokens and a count for each caller: a tenant of a route, an address, a
+key. What never may: a queue (whoever is refused is told when to come back), clocks of its own, and
+callers without end.
 
 A bucket holds `burst` tokens, gets `per_second` back, and a call takes one. Of more tenants than
 `TENANTS_MAX` those that have called least lately are forgotten, never one with a call under way:
@@ -34,7 +35,7 @@ class _Use:
 
 
 class CallLimits:
-    """What the tenants of one route may do; each alone, so none can use up another's."""
+    """What callers may do; each alone, so none can use up another's."""
 
     def __init__(
         self,
@@ -69,6 +70,21 @@ class CallLimits:
             yield
         finally:
             use.under_way -= 1
+
+    def check(self, caller: str) -> None:
+        """Use nothing up. Raises RateLimited when there is nothing left."""
+        use = self._use(caller)
+        if use.tokens < _ONE:
+            raise RateLimited(math.ceil((1 - use.tokens) / self._per_second))
+
+    def spend(self, caller: str) -> None:
+        """Use one call up, if one is left."""
+        use = self._use(caller)
+        use.tokens = max(0.0, use.tokens - 1)
+
+    def is_fresh(self, caller: str) -> bool:
+        """Whether it has hardly called of late: all but one of its calls are left."""
+        return self._use(caller).tokens > self._burst - 1 - (1 - _ONE)
 
     def _use(self, tenant: str) -> _Use:
         now = self._now()

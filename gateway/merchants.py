@@ -4,6 +4,7 @@ A tenant comes from a credential and from nothing else. When the database is awa
 was looked up less than five seconds ago still counts; after that, nobody is let in.
 """
 
+import asyncio
 import base64
 import binascii
 import re
@@ -85,6 +86,7 @@ class Merchants:
         self._env = env
         self._now = now
         self._known: KnownKeys[ApiKeyRow] = KnownKeys(monotonic)
+        self._listing = asyncio.Lock()
         self._lists: KnownKeys[frozenset[str]] = KnownKeys(monotonic)
 
     async def authenticate(self, text: str | None) -> Caller:
@@ -132,7 +134,8 @@ class Merchants:
 
     async def all_origins(self) -> frozenset[str]:
         """Return all origins that are listed at all. Raises StoreUnavailable."""
-        return await self._lists.row("", lambda _: self._table.origins()) or frozenset()
+        async with self._listing:  # every preflight asks: one of them reads
+            return await self._lists.row("", lambda _: self._table.origins()) or frozenset()
 
     def _caller(self, row: ApiKeyRow | None) -> Caller:
         if row is None or not _in_force(row, self._now()):

@@ -154,7 +154,13 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
     ),
     "page_refusals_total": (
         "Calls of pages refused: too many, or too many bad cards",
-        (_label("scope", "address", "key", "network", "tenant"),),
+        (
+            _label(
+                "scope",
+                *("stranger", "address", "network_calls", "key", "code"),
+                *("network", "tenant"),
+            ),
+        ),
     ),
     "sealed_cards_total": (
         "What browsers and apps sealed, and what became of it",
@@ -225,6 +231,7 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
     "ledger_spool_entries": ("Outcomes not yet in the ledger", ()),
     "cvc_stored": ("CVCs held", ()),
     "edge_key_age_seconds": ("Age of the newest edge key", ()),
+    "edge_keys": ("Edge keys in use: without one no card is sealed", ()),
     "build_info": ("What runs here", (_label("version", VERSION),)),
 }
 
@@ -327,6 +334,9 @@ class Metrics:
 
     def csp_report(self, directive: str) -> None:
         self._count("csp_reports_total", directive)
+
+    def edge_keys_published(self, count: int) -> None:
+        self._set("edge_keys", count)
 
     def edge_key_aged(self, seconds: float) -> None:
         self._set("edge_key_age_seconds", seconds)

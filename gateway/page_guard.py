@@ -21,6 +21,13 @@ from vault.authorization import Kind, Result
 from vault.errors import InvalidCard
 
 CONCURRENCY: Final = 64
+KEY_SHARE: Final = 8
+NETWORK_SHARE: Final = 8  # of addresses: carriers put many shoppers behind few
+STRANGERS_PER_SECOND: Final = 5.0
+STRANGERS_BURST: Final = 100
+CODES_PER_SECOND: Final = 1 / 60
+CODES_BURST: Final = 10
+KEY_RETRY_SECONDS: Final = 5
 QUIET_SECONDS: Final = 60.0
 ADDRESSES_MAX: Final = 20_000
 KEYS_MAX: Final = 10_000
@@ -50,20 +57,33 @@ class PageGuard:
         monotonic: Callable[[], float],
         suspected: Callable[[str], None] = lambda _scope: None,
     ) -> None:
-        """`suspected` is told when cards begin to be refused: network or tenant."""
-        self._addresses = CallLimits(
+        """`suspected` is told when calls begin to be refused for what others do: a scope."""
+
+        def calls(scope: float, callers_max: int, *, of_key: bool = False) -> CallLimits:
+            second, burst = (
+                (limits.key_per_second, limits.key_burst)
+                if of_key
+                else (limits.address_per_second, limits.address_burst)
+            )
+            return CallLimits(
+                monotonic,
+                per_second=second * scope,
+                burst=round(burst * scope),
+                concurrency=CONCURRENCY * (KEY_SHARE if of_key else 1),
+                tenants_max=callers_max,
+            )
+
+        self._addresses = calls(1, ADDRESSES_MAX)
+        self._networks = calls(NETWORK_SHARE, ADDRESSES_MAX)
+        self._keys = calls(1, KEYS_MAX, of_key=True)
+        self._strangers = CallLimits(
             monotonic,
-            per_second=limits.address_per_second,
-            burst=limits.address_burst,
-            concurrency=CONCURRENCY,
+            per_second=STRANGERS_PER_SECOND,
+            burst=STRANGERS_BURST,
             tenants_max=ADDRESSES_MAX,
         )
-        self._keys = CallLimits(
-            monotonic,
-            per_second=limits.key_per_second,
-            burst=limits.key_burst,
-            concurrency=CONCURRENCY * 4,
-            tenants_max=KEYS_MAX,
+        self._codes = CallLimits(
+            monotonic, per_second=CODES_PER_SECOND, burst=CODES_BURST, tenants_max=ADDRESSES_MAX
         )
         self._velocity = velocity
         self._monotonic = monotonic
@@ -71,14 +91,64 @@ class PageGuard:
         self._metrics = metrics
         self._suspected = suspected
 
+    # --- who calls ------------------------------------------------------------------------
+
+    def check_stranger(self, address: str) -> None:
+        """Look nothing up for who has asked for too much that is not there. Raises RateLimited."""
+        try:
+            self._strangers.check(_one_caller(address))
+        except RateLimited:
+            self._metrics.page_refused("stranger")
+            raise
+
+    def is_strange(self, address: str) -> None:
+        """Count a key that is none."""
+        self._strangers.spend(_one_caller(address))
+
     @contextmanager
-    def enter(self, caller: Caller, address: str) -> Iterator[None]:
-        """Hold a place for one call of a page. Raises RateLimited."""
+    def enter(self, address: str) -> Iterator[None]:
+        """Hold a place for one call of a page, from before its body is read. Raises RateLimited.
+
+        By address and by network alone: whoever has many of the first has few of the second, and
+        bodies that never end use up nobody else's places.
+        """
         with (
             self._limited("address", self._addresses, _one_caller(address)),
-            self._limited("key", self._keys, caller.key),
+            self._limited("network_calls", self._networks, network_of(address)),
         ):
             yield
+
+    @contextmanager
+    def key(self, caller: Caller, address: str) -> Iterator[None]:
+        """Hold a place of the key's, once there is something to do. Raises RateLimited.
+
+        Anybody can copy the key out of the page and use it up. Then who has hardly called yet is
+        let in all the same: a shopper pays once, who floods comes again and again.
+        """
+        entered = False
+        try:
+            with self._keys.enter(caller.key):
+                entered = True
+                yield
+        except RateLimited:
+            if entered:
+                raise
+        if not entered:
+            self._refuse("key")
+            if not self._addresses.is_fresh(_one_caller(address)):
+                raise RateLimited(KEY_RETRY_SECONDS)
+            yield
+
+    @contextmanager
+    def code(self, caller: Caller, address: str, token: str) -> Iterator[None]:
+        """Let a code for a stored card in. Raises RateLimited, CardTesting.
+
+        Whoever knows a token and the page's key could overwrite its code again and again.
+        """
+        with self._limited("code", self._codes, token), self.card(caller, address):
+            yield
+
+    # --- whose cards are good -------------------------------------------------------------
 
     @contextmanager
     def card(self, caller: Caller, address: str) -> Iterator[str]:
@@ -110,16 +180,20 @@ class PageGuard:
         try:
             self._velocity.check(tenant, network)
         except CardTesting as testing:
-            self._metrics.page_refused(testing.scope)
-            at = self._monotonic()
-            if at >= self._quiet_until:  # one line a minute says enough
-                self._quiet_until = at + QUIET_SECONDS
-                self._suspected(testing.scope)
+            self._refuse(testing.scope)
             raise
+
+    def _refuse(self, scope: str) -> None:
+        """Count it, and tell of it once a minute."""
+        self._metrics.page_refused(scope)
+        at = self._monotonic()
+        if at >= self._quiet_until:
+            self._quiet_until = at + QUIET_SECONDS
+            self._suspected(scope)
 
     @contextmanager
     def _limited(
-        self, scope: Literal["address", "key"], limits: CallLimits, who: str
+        self, scope: Literal["address", "network_calls", "code"], limits: CallLimits, who: str
     ) -> Iterator[None]:
         entered = False
         try:

@@ -90,12 +90,15 @@ class Tokenize:
         """
         try:
             if visit.caller.is_publishable:
-                with self._guard.card(visit.caller, visit.address) as network:
+                guard, caller, address = self._guard, visit.caller, visit.address
+                with guard.key(caller, address), guard.card(caller, address) as network:
                     row, created = await self._store(body, visit, sender, network)
             else:
                 visit.caller.require(Scope.TOKENIZE)
                 row, created = await self._store(body, visit, sender, None)
         except CustodyError as error:
+            if isinstance(error, SealedReplayed):
+                self._metrics.unsealed("replayed")
             refused = isinstance(error, InvalidCard | SealedRefused | SealedReplayed)
             self._metrics.tokenized("refused" if refused else "error")
             raise
@@ -111,7 +114,8 @@ class Tokenize:
         if not visit.caller.is_publishable:
             visit.caller.require(Scope.TOKENIZE)
             return await self._attach(row, body, sender)
-        with self._guard.card(visit.caller, visit.address):
+        guard, caller, address = self._guard, visit.caller, visit.address
+        with guard.key(caller, address), guard.code(caller, address, row.id):
             await self._attach(row, body, sender)
         return None
 

@@ -7,9 +7,10 @@ networks without end.
 Whoever tests stolen or guessed cards needs an answer of the processor to each. So outcomes are
 counted, of cards that a browser brought in (with a publishable key, which anybody can read):
 
-    network  a decline adds one, an approval takes one away: ten more declines than approvals and
-             this network is refused, alone. What is declined after that is not held against the
-             tenant: one attacker with one network closes no shop.
+    network  a decline adds one, an approval takes half of one away, for whoever has one good card
+             has as many approvals as he likes. At ten this network is refused, alone. Ten declines
+             of a network in an hour are held against the tenant, and no more, whatever else it has
+             approved: one attacker with one network closes no shop, and few keep none closed.
     tenant   a decline adds one, an approval takes `relief` away. `relief` is chosen so that with
              a quarter more declines than `usual_share` both are equal: an ordinary shop stays near
              nothing, however much it sells, and an attack comes to the limit within as many
@@ -36,6 +37,7 @@ from gateway.errors import CardTesting
 WINDOW_SECONDS: Final = 600.0  # ten declines of a network are forgotten in this time
 USUAL_SHARE: Final = 0.2  # card-not-present sales are declined at 5 to 20 %
 NETWORK_FAILURES_MAX: Final = 10
+NETWORK_RELIEF: Final = 0.5
 TENANT_FAILURES_MAX: Final = 40
 TENANT_WINDOW_SECONDS: Final = 3600.0
 TOLERANCE: Final = 4 / 3  # by how much the odds may be above the usual ones before they tell
@@ -125,6 +127,11 @@ class Velocity:
             )
             for _ in range(2)
         )
+        self._weighed = _Balances[tuple[str, str]](  # of a network, against its tenant
+            ceiling=float(network_failures_max),
+            drained_per_second=network_failures_max / TENANT_WINDOW_SECONDS,
+            keys_max=networks_max,
+        )
         self._tenants = _Balances[str](
             ceiling=self._tenant_max,
             drained_per_second=self._tenant_max / TENANT_WINDOW_SECONDS,
@@ -164,17 +171,17 @@ class Velocity:
         now = self._now()
         if network is not None:
             key = tenant, network
-            known = self._declined.of(key, now) > self._network_open
             self._declined.change(key, 1, now)
-            if known:
+            if self._weighed.of(key, now) > self._network_open:
                 return
+            self._weighed.change(key, 1, now)
         self._weigh(tenant, 1, now)
 
     def went_well(self, tenant: str, network: str | None) -> None:
         """Count an approval."""
         now = self._now()
         if network is not None:
-            self._declined.change((tenant, network), -1, now)
+            self._declined.change((tenant, network), -NETWORK_RELIEF, now)
         self._weigh(tenant, -self._relief, now)
 
     def _weigh(self, tenant: str, by: float, now: float) -> None:

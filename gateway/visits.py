@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.cross_origin import CrossOrigin, Page, check_page
+from gateway.errors import NotAuthenticated
 from gateway.merchants import Caller, Merchants, bearer_key
 from gateway.page_guard import PageGuard
 from gateway.request_event import REQUEST_EVENT
@@ -44,17 +45,26 @@ class Visits:
         if not visit.caller.is_publishable:
             yield visit
             return
-        with self._guard.enter(visit.caller, visit.address):
+        with self._guard.enter(visit.address):
             yield visit
 
     async def authenticate(self, request: web.Request) -> Visit:
-        """Tell whose call it is. Raises NotAuthenticated, OriginRefused, StoreUnavailable."""
+        """Tell whose call it is.
+
+        Raises NotAuthenticated, OriginRefused, RateLimited, StoreUnavailable.
+        """
+        address = request.remote or ""
+        self._guard.check_stranger(address)
         page = await self._cross.page_of(request)
-        caller = await self._merchants.authenticate(bearer_key(request.headers))
+        try:
+            caller = await self._merchants.authenticate(bearer_key(request.headers))
+        except NotAuthenticated:
+            self._guard.is_strange(address)
+            raise
         event = request[REQUEST_EVENT]
         event.tenant, event.key = caller.tenant, caller.key
         check_page(request, page, caller.origins if caller.is_publishable else None)
-        return Visit(caller, request.remote or "", page)
+        return Visit(caller, address, page)
 
     def sender(self, visit: Visit) -> Sender:
         """Say who may have sealed what comes with this call.

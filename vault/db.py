@@ -208,16 +208,21 @@ async def check_server(dsn: str) -> None:
     """
     try:
         connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS)
+        schema = None
         try:
             row = await connection.fetchrow(_SERVER_FACTS)
+            assert row is not None
+            if not row["unprepared"]:
+                schema = await connection.fetchval("SELECT max(number) FROM migration")
         finally:
             await connection.close()
     except FOREIGN as error:
         kind = type(error)
     else:
-        assert row is not None
         for problem in server_problems(dict(row)):
             raise StartRefused(problem)
+        if schema is None or schema < _migrations()[-1][0]:
+            raise StartRefused("the database has an older schema: give the owner's DSN too")
         return
     raise StartRefused(f"PostgreSQL does not answer the runtime role ({kind.__name__})")
 
@@ -230,7 +235,7 @@ SELECT current_setting('server_version_num')::int / 10000 AS version,
   current_setting('data_sync_retry') AS data_sync_retry,
   pg_is_in_recovery() AS standby,
   (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser,
-  to_regclass('entry') IS NULL AS unprepared,
+  to_regclass('migration') IS NULL AS unprepared,
   coalesce(has_table_privilege(to_regclass('entry'), 'UPDATE')
     OR has_table_privilege(to_regclass('entry'), 'DELETE')
     OR has_table_privilege(to_regclass('entry'), 'TRUNCATE'), false) AS may_edit

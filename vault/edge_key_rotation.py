@@ -24,8 +24,10 @@ from vault.edge_keys import (
     FIRST_VERSION,
     FOLDER,
     LIFE_MAX,
+    SETTLED,
     SIGNING_KEY,
     SKEW,
+    YOUNG,
     EdgeKey,
     edge_key_text,
     kid_of,
@@ -44,6 +46,9 @@ from vault.ledger.unit import Line, Placed, Unit
 TURN_SECONDS: Final = 60.0
 DESTROYED_A_TURN_MAX: Final = 32
 """HashiCorp Vault lists a destroyed key for ever. After a start all are destroyed once more."""
+RETURNING: Final = timedelta(days=40)
+"""A snapshot that is restored brings keys back. So those of this time are destroyed again whenever
+a new one is made."""
 
 ROTATION: Final = Actor(id="rotation", kind="system")
 
@@ -128,23 +133,27 @@ class EdgeKeyRotation:
         self._recorded: set[str] = set()
         self._ended: set[str] = set()  # destroyed, and on record
 
-    async def turn(self) -> bool:
+    async def turn(self, *, usable: bool = True) -> bool:
         """Make a key if one is due, destroy those that are over; say whether anything changed.
 
+        `usable` is whether whoever reads keys has one in use. Without, one is due soon: what is
+        listed may be destroyed, or of a name that the deployment had before.
+
         Raises any KeysError, StoreUnavailable, LedgerUnavailable or Overloaded: what was not
-        done or not put on record then, the next turn does.
+        done or not put on record then, the next turn does. No trouble with the ledger saves a key.
         """
         kids = await self._listed()
-        changed = self._is_due(kids)
+        changed = self._is_due(kids, self._rotate if usable else min(YOUNG, self._rotate))
         if changed:
             kids.insert(0, await self._make())
         over = [kid for kid in kids if self._is_over(kid)]
-        later = frozenset(over[DESTROYED_A_TURN_MAX:])
+        ending, later = over[:DESTROYED_A_TURN_MAX], frozenset(over[DESTROYED_A_TURN_MAX:])
+        for kid in ending:
+            await self._destroy(kid)
         known = [kid for kid in kids if kid not in later and self._age(kid) >= -SKEW]
         for kid in known:
             changed = await self._put_created(kid) or changed
-        for kid in over[:DESTROYED_A_TURN_MAX]:
-            await self._destroy(kid)
+        for kid in ending:
             changed = await self._put_destroyed(kid) or changed
         return changed
 
@@ -171,14 +180,14 @@ class EdgeKeyRotation:
     async def _listed(self) -> list[str]:
         """List the kids that ever were and are not known to have ended, newest first."""
         names = set(await self._store.list_secrets(FOLDER)) - self._ended
-        if self._newest is not None:
-            names.add(self._newest)
+        if self._newest is not None and self._age(self._newest) <= SETTLED:
+            names.add(self._newest)  # what is not listed later was lost, by a restored snapshot
         return sorted((name for name in names if made_at(name) is not None), reverse=True)
 
-    def _is_due(self, kids: Sequence[str]) -> bool:
+    def _is_due(self, kids: Sequence[str], age_max: timedelta) -> bool:
         """Whether no key is young enough. One of a clock that is far ahead of ours is none."""
         ages = [self._age(kid) for kid in kids]
-        return not any(-SKEW <= age < self._rotate for age in ages)
+        return not any(-SKEW <= age < age_max for age in ages)
 
     def _is_over(self, kid: str) -> bool:
         """Whether its time has passed, if it was made under the same settings as ours."""
@@ -208,6 +217,7 @@ class EdgeKeyRotation:
         if await self._store.write_secret(f"{FOLDER}/{kid}", record, cas=0) is None:
             raise KeysMisconfigured  # of 74 random bits, another has the same
         self._newest = kid
+        self._ended = {one for one in self._ended if self._age(one) > RETURNING}
         return kid
 
     async def _destroy(self, kid: str) -> None:

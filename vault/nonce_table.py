@@ -7,13 +7,17 @@ it. What never may live here: what was in the box.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from vault.db import Connection, Database
 
 NONCE_BYTES: Final = 16
 SWEEP_ROWS_MAX: Final = 2_000
+SWEEP_STATEMENTS_MAX: Final = 50
+KEPT_AFTER: Final = timedelta(minutes=15)
+"""How much longer than its box: another gateway's clock may be behind the one that sweeps, and a
+box that was looked at in time comes to this table later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,32 +29,18 @@ class Nonce:
     ends: datetime
 
 
-async def used_before(connection: Connection, nonces: Sequence[Nonce]) -> set[tuple[str, bytes]]:
-    """Return (tenant, value) of those that were used already."""
-    if not nonces:
-        return set()
+async def use(connection: Connection, nonces: Sequence[Nonce]) -> set[tuple[str, bytes]]:
+    """Remember them as used; return (tenant, value) of those that were not before."""
     rows = await connection.fetch(
-        "SELECT tenant, nonce FROM sealed_nonce WHERE (tenant, nonce) IN"
-        " (SELECT * FROM unnest($1::text[], $2::bytea[]))",
-        [nonce.tenant for nonce in nonces],
-        [nonce.value for nonce in nonces],
-    )
-    return {(row["tenant"], row["nonce"]) for row in rows}
-
-
-async def use(connection: Connection, nonces: Sequence[Nonce]) -> int:
-    """Remember them as used; return how many were not."""
-    if not nonces:
-        return 0
-    status = await connection.execute(
         "INSERT INTO sealed_nonce (tenant, nonce, ends)"
-        " SELECT * FROM unnest($1::text[], $2::bytea[], $3::timestamptz[])"
-        " ON CONFLICT DO NOTHING",
+        " SELECT DISTINCT ON (tenant, nonce) * FROM"
+        "  unnest($1::text[], $2::bytea[], $3::timestamptz[]) AS w (tenant, nonce, ends)"
+        " ON CONFLICT DO NOTHING RETURNING tenant, nonce",
         [nonce.tenant for nonce in nonces],
         [nonce.value for nonce in nonces],
         [nonce.ends for nonce in nonces],
     )
-    return int(status.rpartition(" ")[2])
+    return {(row["tenant"], row["nonce"]) for row in rows}
 
 
 class NonceTable:
@@ -60,15 +50,25 @@ class NonceTable:
         self._database = database
 
     async def sweep(self, at: datetime) -> int:
-        """Forget those whose time is up; return how many. Raises StoreUnavailable."""
+        """Forget those whose time was up a while ago; return how many. Raises StoreUnavailable."""
 
         async def work(connection: Connection) -> int:
-            status = await connection.execute(
-                "DELETE FROM sealed_nonce WHERE (tenant, nonce) IN (SELECT tenant, nonce"
-                " FROM sealed_nonce WHERE ends <= $1 ORDER BY ends LIMIT $2)",
-                at,
-                SWEEP_ROWS_MAX,
-            )
-            return int(status.rpartition(" ")[2])
+            swept = 0
+            for _ in range(SWEEP_STATEMENTS_MAX):
+                rows = await _swept(connection, at - KEPT_AFTER)
+                swept += rows
+                if rows < SWEEP_ROWS_MAX:
+                    break
+            return swept
 
         return await self._database.read(work)
+
+
+async def _swept(connection: Connection, at: datetime) -> int:
+    status = await connection.execute(
+        "DELETE FROM sealed_nonce WHERE (tenant, nonce) IN (SELECT tenant, nonce"
+        " FROM sealed_nonce WHERE ends <= $1 ORDER BY ends LIMIT $2)",
+        at,
+        SWEEP_ROWS_MAX,
+    )
+    return int(status.rpartition(" ")[2])

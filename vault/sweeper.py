@@ -5,7 +5,7 @@ again at the next turn.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -20,6 +20,8 @@ from vault.token_table import TokenTable
 SWEEPER: Final = Actor(id="sweeper", kind="system")
 LEASE_RENEWAL_SECONDS: Final = 10.0
 SWEEP_SECONDS: Final = 5.0
+NETWORK_KEPT: Final = timedelta(hours=24)
+"""How long it is known where a page's card came from: the life of a token that nobody keeps."""
 SPOOL_SECONDS: Final = 1.0
 
 
@@ -73,6 +75,7 @@ class Sweeper:
     async def end_tokens(self) -> None:
         """PCI DSS 3.2.1: an expired token is erased; while one is in use, at a later turn."""
         await _quietly(self._end_tokens())
+        await _quietly(self._tokens.forget_networks(self._now() - NETWORK_KEPT))
 
     async def forget_repeats(self) -> None:
         await _quietly(self._table.sweep_answers(self._now()))

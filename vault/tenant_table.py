@@ -125,14 +125,14 @@ class TenantTable:
         """
 
         async def work(connection: Connection) -> frozenset[str]:
-            rows = await connection.fetch(
-                "SELECT DISTINCT unnest(origins) AS origin FROM api_key"
+            listed = await connection.fetchval(  # one row: ten thousand would hold the loop up
+                "SELECT array_agg(DISTINCT origin) FROM api_key, unnest(origins) AS origin"
                 " WHERE kind = 'publishable_key' AND revoked_at IS NULL"
                 " AND (expires_at IS NULL OR expires_at > now())"
                 " AND ($1::text IS NULL OR tenant = $1)",
                 tenant,
             )
-            return frozenset(row["origin"] for row in rows)
+            return frozenset(listed or ())
 
         return await self._database.read(work)
 

@@ -13,7 +13,7 @@ from vault.batching import Batching
 from vault.db import Connection, Database, Record
 from vault.errors import CustodyError, SealedReplayed, TokenInUse, TokenUnknown
 from vault.ledger.unit import Line, Placed, Unit
-from vault.nonce_table import Nonce, use, used_before
+from vault.nonce_table import Nonce, use
 
 PAGE_MAX: Final = 100
 SWEEP_ROWS_MAX: Final = 200
@@ -42,7 +42,7 @@ class TokenRow:
     customer_reference: str | None
     created_at: datetime
     made_from: str | None = None
-    """The network of a page that made it with a publishable key, while it is not kept."""
+    """The network of a page that made it with a publishable key, for its first day."""
     has_cvc: bool = False
     cvc_ciphertext: str | None = None
     cvc_key_version: int | None = None
@@ -100,22 +100,20 @@ class CreateToken(Unit):
         at: datetime,  # noqa: ARG003 - a new token has no past
     ) -> Mapping[int, CustodyError]:
         refused = dict(await _pan_likes_taken(connection, units))
-        refused.update(await _replayed(connection, units))
         wanted = [
             (position, unit)
             for position, unit in enumerate(units)
             if unit.row.reusable and position not in refused
         ]
-        if not wanted:
-            return refused
-        found = await _reusable(connection, [unit for _, unit in wanted])
+        found = await _reusable(connection, [unit for _, unit in wanted]) if wanted else {}
         for position, unit in wanted:
             key = (unit.row.tenant, unit.fingerprint.value, unit.row.format)
             if key in found:
                 refused[position] = TokenExists(found[key])
             else:
                 found[key] = unit.row  # the first of a batch wins, as the unique key would have it
-        return refused
+        left = {n: unit for n, unit in enumerate(units) if n not in refused}
+        return refused | dict(await _replayed(connection, left))
 
     @classmethod
     async def apply(
@@ -149,7 +147,6 @@ class CreateToken(Unit):
             [row.created_at for row in rows],
             [row.made_from for row in rows],
         )
-        await use(connection, [unit.nonce for unit in units if unit.nonce])
         await keep_cvcs(connection, [(unit.row, unit.cvc) for unit in units if unit.cvc])
 
 
@@ -182,9 +179,7 @@ class ChangeToken(Unit):
         for unit in units:
             await connection.execute(
                 "UPDATE token SET exp_month = $3, exp_year = $4, expires_at = $5,"
-                " customer_reference = $6, reusable = reusable AND $5::timestamptz IS NULL,"
-                # A token that is kept is a customer's: its declines tell nothing of a page.
-                " made_from = CASE WHEN $5::timestamptz IS NULL THEN NULL ELSE made_from END"
+                " customer_reference = $6, reusable = reusable AND $5::timestamptz IS NULL"
                 " WHERE tenant = $1 AND id = $2",
                 unit.tenant,
                 unit.token,
@@ -253,7 +248,9 @@ async def keep_cvcs(connection: Connection, cvcs: Sequence[tuple[TokenRow, CvcRo
     status = await connection.execute(
         """
         INSERT INTO cvc (token, tenant, ciphertext, key_version, expires_at)
-        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::timestamptz[])
+        SELECT w.* FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::timestamptz[])
+          AS w (token, tenant, ciphertext, key_version, expires_at)
+        JOIN token t ON t.id = w.token
         ON CONFLICT (token) DO UPDATE SET ciphertext = excluded.ciphertext,
           key_version = excluded.key_version, expires_at = excluded.expires_at
         WHERE cvc.claimed_by IS NULL
@@ -310,17 +307,23 @@ async def _pan_likes_taken(
 
 
 async def _replayed(
-    connection: Connection, units: Sequence[CreateToken]
+    connection: Connection, units: Mapping[int, CreateToken]
 ) -> Mapping[int, CustodyError]:
-    used = await used_before(connection, [unit.nonce for unit in units if unit.nonce])
+    """Use up the nonces of units that nothing else refuses: the last check, for it writes.
+
+    A nonce may be used up elsewhere at the same moment, outside the head lock: what was inserted
+    here says whose it is. A transaction of refused units alone is rolled back, and has none.
+    """
+    wanted = {position: unit.nonce for position, unit in units.items() if unit.nonce is not None}
+    if not wanted:
+        return {}
+    ours = await use(connection, list(wanted.values()))
     refused: dict[int, CustodyError] = {}
-    for position, unit in enumerate(units):
-        if unit.nonce is None:
-            continue
-        name = (unit.nonce.tenant, unit.nonce.value)
-        if name in used:
+    for position, nonce in wanted.items():
+        name = (nonce.tenant, nonce.value)
+        if name not in ours:
             refused[position] = SealedReplayed()
-        used.add(name)  # the first of a batch is the one
+        ours.discard(name)  # the first of a batch is the one
     return refused
 
 
@@ -468,17 +471,20 @@ class TokenTable:
         """Store a CVC for a token that exists already; False while an authorization has the old.
 
         What came sealed uses up its nonce in the same transaction, whatever came of the CVC.
-        Raises SealedReplayed; StoreUnavailable.
+        Raises SealedReplayed; TokenUnknown when the token is gone; StoreUnavailable.
         """
 
-        async def work(connection: Connection) -> bool | None:
-            if nonce is not None and await use(connection, [nonce]) == 0:
-                return None
-            return cvc is None or await keep_cvcs(connection, [(row, cvc)]) == 1
+        async def work(connection: Connection) -> bool | CustodyError:
+            if nonce is not None and not await use(connection, [nonce]):
+                return SealedReplayed()
+            if cvc is None or await keep_cvcs(connection, [(row, cvc)]) == 1:
+                return True
+            there = await connection.fetchval("SELECT true FROM token WHERE id = $1", row.id)
+            return False if there else TokenUnknown()
 
         kept = await self._database.transact(work)
-        if kept is None:
-            raise SealedReplayed
+        if isinstance(kept, CustodyError):
+            raise kept
         return kept
 
     async def sweep_cvcs(self, at: datetime) -> int:
@@ -492,6 +498,23 @@ class TokenTable:
                 "DELETE FROM cvc WHERE token IN (SELECT token FROM cvc WHERE expires_at <= $1"
                 " ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
                 at,
+                SWEEP_ROWS_MAX,
+            )
+            return int(status.rpartition(" ")[2])
+
+        return await self._database.read(work)
+
+    async def forget_networks(self, before: datetime) -> int:
+        """Forget where cards came from that were made before; return of how many.
+
+        Raises StoreUnavailable.
+        """
+
+        async def work(connection: Connection) -> int:
+            status = await connection.execute(
+                "UPDATE token SET made_from = NULL WHERE id IN (SELECT id FROM token"
+                " WHERE made_from IS NOT NULL AND created_at < $1 LIMIT $2)",
+                before,
                 SWEEP_ROWS_MAX,
             )
             return int(status.rpartition(" ")[2])

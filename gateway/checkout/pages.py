@@ -72,6 +72,15 @@ class PublishableKeys(Protocol):
         """Return a publishable key that is in force. Raises StoreUnavailable."""
 
 
+class Strangers(Protocol):
+    """Who bounds what asks for keys that are none."""
+
+    def check_stranger(self, address: str) -> None:
+        """Raises RateLimited."""
+
+    def is_strange(self, address: str) -> None: ...
+
+
 class ReportCounter(Protocol):
     """Who counts what browsers report."""
 
@@ -112,6 +121,7 @@ class CheckoutPages:
         inventory: Inventory,
         keys: PublishableKeys,
         metrics: ReportCounter,
+        strangers: Strangers,
         *,
         env: Env,
         ledger_origin: str,
@@ -119,6 +129,7 @@ class CheckoutPages:
         self._inventory = inventory
         self._keys = keys
         self._metrics = metrics
+        self._strangers = strangers
         self._env: Env = env
         self._ledger_origin = ledger_origin
 
@@ -134,8 +145,11 @@ class CheckoutPages:
         field = next((name for name in FIELD_NAMES if name == query["field"]), None)
         if origin is None or field is None or not KEY_ID.fullmatch(key_id):
             return _refused(request, 400, Malformed.code, _MALFORMED_WORDS)
+        address = request.remote or ""
+        self._strangers.check_stranger(address)
         key = await self._keys.publishable(key_id)
         if key is None:
+            self._strangers.is_strange(address)
             return _refused(request, 403, NotAuthenticated.code, _KEY_WORDS)
         event = request[REQUEST_EVENT]
         event.tenant, event.key = key.tenant, key_id

@@ -1,7 +1,8 @@
 """Who tries out cards on a page is stopped, and only there; who calls too often waits."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -62,6 +63,22 @@ def refusals(metrics: Metrics, scope: str) -> float:
     return metrics.registry.get_sample_value(name, {"scope": scope}) or 0.0
 
 
+def let_in(
+    calls: Iterable[AbstractContextManager[str | None]], held: ExitStack | None = None
+) -> int:
+    """Count calls up to the first that is refused; hold their places open, if there is a stack."""
+    for count, call in enumerate(calls):
+        try:
+            if held is not None:
+                held.enter_context(call)
+                continue
+            with call:
+                pass
+        except RateLimited:
+            return count
+    raise AssertionError("none was refused")
+
+
 @contextmanager
 def refused_card() -> Iterator[None]:
     with pytest.raises(InvalidCard):
@@ -120,13 +137,13 @@ def test_what_is_no_try_of_a_card_counts_for_nothing(clock: Clock, metrics: Metr
 def test_an_address_has_its_share_and_another_its_own(clock: Clock, metrics: Metrics) -> None:
     page = guard(clock, metrics)
     for _ in range(PageLimits().address_burst):
-        with page.enter(PAGE, ATTACKER):
+        with page.enter(ATTACKER):
             pass
-    with pytest.raises(RateLimited) as limited, page.enter(PAGE, ATTACKER):
+    with pytest.raises(RateLimited) as limited, page.enter(ATTACKER):
         pass
     assert limited.value.retry_after_seconds >= 1
     assert refusals(metrics, "address") == 1
-    with page.enter(PAGE, OTHER):
+    with page.enter(OTHER):
         pass
 
 
@@ -144,19 +161,86 @@ def test_an_ipv6_caller_is_a_64(
 ) -> None:
     page = guard(clock, metrics)
     for _ in range(PageLimits().address_burst):
-        with page.enter(PAGE, first):
+        with page.enter(first):
             pass
     if shared:
-        with pytest.raises(RateLimited), page.enter(PAGE, second):
+        with pytest.raises(RateLimited), page.enter(second):
             pass
     else:
-        with page.enter(PAGE, second):
+        with page.enter(second):
             pass
+
+
+@pytest.mark.guards("T-21")
+def test_many_addresses_of_one_network_have_few_places(clock: Clock, metrics: Metrics) -> None:
+    page = guard(clock, metrics)
+    addresses = (f"2001:db8:0:{host:x}::1" for host in range(10_000))
+    assert let_in(map(page.enter, addresses)) == PageLimits().address_burst * 8
+    assert refusals(metrics, "network_calls") == 1
+    with page.enter(OTHER):
+        pass
+
+
+@pytest.mark.guards("T-21")
+def test_bodies_that_never_end_hold_none_of_the_keys_places(clock: Clock, metrics: Metrics) -> None:
+    page = guard(clock, metrics)
+    with ExitStack() as held:
+        addresses = (f"2001:db8:0:{host:x}::1" for host in range(1000))
+        assert let_in(map(page.enter, addresses), held) == 64
+        with page.enter(OTHER), page.key(PAGE, OTHER):
+            pass
+
+
+@pytest.mark.guards("T-21")
+def test_who_uses_a_key_up_stops_those_who_flood_and_no_shopper(
+    clock: Clock, metrics: Metrics
+) -> None:
+    heard: list[str] = []
+    page = guard(clock, metrics, heard)
+    for host in range(PageLimits().key_burst):
+        address = f"10.{host // 250}.{host % 250}.1"
+        with page.enter(address), page.key(PAGE, address):
+            pass
+    for _ in range(2):
+        with page.enter(ATTACKER):
+            pass
+    with pytest.raises(RateLimited), page.enter(ATTACKER), page.key(PAGE, ATTACKER):
+        pass
+    with page.enter(OTHER), page.key(PAGE, OTHER):
+        pass
+    assert heard == ["key"]
+    assert refusals(metrics, "key") == 2
+
+
+@pytest.mark.guards("T-21")
+def test_keys_that_are_none_are_looked_up_a_few_times(clock: Clock, metrics: Metrics) -> None:
+    page = guard(clock, metrics)
+
+    @contextmanager
+    def guess() -> Iterator[None]:
+        page.check_stranger(ATTACKER)
+        page.is_strange(ATTACKER)
+        yield
+
+    assert let_in(guess() for _ in range(1000)) == 100
+    page.check_stranger(OTHER)
+    clock.at += 1
+    page.check_stranger(ATTACKER)
+
+
+@pytest.mark.guards("T-21")
+def test_the_code_of_one_card_is_not_overwritten_for_ever(clock: Clock, metrics: Metrics) -> None:
+    page = guard(clock, metrics)
+    codes = (page.code(PAGE, f"10.0.{host}.1", "pwt_one") for host in range(100))
+    assert let_in(codes) == 10
+    assert refusals(metrics, "code") == 1
+    with page.code(PAGE, OTHER, "pwt_other"):
+        pass
 
 
 def test_an_error_under_way_is_no_refusal(clock: Clock, metrics: Metrics) -> None:
     page = guard(clock, metrics)
-    with pytest.raises(RateLimited), page.enter(PAGE, ATTACKER):
+    with pytest.raises(RateLimited), page.enter(ATTACKER), page.key(PAGE, ATTACKER):
         raise RateLimited(3)
     assert refusals(metrics, "address") == refusals(metrics, "key") == 0
 
@@ -191,13 +275,20 @@ async def test_declines_at_the_processor_close_the_page_to_that_network(
     assert (await Browser(shop, None).tokenize({"card": card()})).status == 201  # another shop
 
 
-async def test_a_card_that_is_kept_is_a_customers(target: Merchant) -> None:
+@pytest.mark.guards("T-24")
+async def test_a_card_that_is_kept_first_and_charged_then_counts_too(target: Merchant) -> None:
     page = Browser(target, None)
-    for _ in range(12):
+    for _ in range(10):
         made = (await page.tokenize({"card": card(DECLINED)})).json()["id"]
         await target.api("PATCH", f"/v1/tokens/{made}", {"expires_at": None})
         await target.pay(payment(made))
-    assert (await page.tokenize({"card": card(VISA)})).status == 201
+    assert (await page.tokenize({"card": card(VISA)})).status == 429
+
+
+async def test_a_back_ends_cards_are_never_counted(target: Merchant) -> None:
+    for _ in range(12):
+        await target.pay(payment(await target.token(DECLINED)))
+    assert (await Browser(target, None).tokenize({"card": card(VISA)})).status == 201
 
 
 @pytest.mark.guards("T-21")
@@ -221,8 +312,7 @@ def behind_a_proxy(deployment: Deployment) -> Iterator[Replica]:
     """Give a gateway that believes the loopback's word of who calls."""
 
     def trusting(text: str) -> str:
-        listener = "[listeners.public]"
-        return text.replace(listener, f'{listener}\ntrusted_proxies = ["127.0.0.0/8"]')
+        return re.sub("connections_per_address_max = .*", 'trusted_proxies = ["127.0.0.0/8"]', text)
 
     with running_replica(deployment, "proxied", change=trusting) as replica:
         yield replica

@@ -46,6 +46,7 @@ def use_edge(metrics: Metrics) -> None:
     metrics.unsealed("replayed")
     metrics.edge_key_refused("signature")
     metrics.edge_key_aged(3600.0)
+    metrics.edge_keys_published(2)
     metrics.csp_report("script-src-elem")
     metrics.revealed("stripe", 2, state="completed", tenant="t_abc")
     metrics.authorized("stripe", "authorize", "completed", "approved")

@@ -1,5 +1,7 @@
 """An origin has one spelling, and whatever else a page sends is somebody else's."""
 
+from typing import ClassVar
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -207,6 +209,26 @@ def test_whoever_is_not_listed_letter_for_letter_is_refused(header: str) -> None
     assert not is_listed(header, LISTED)
     assert not is_listed(header, sorted(LISTED))
     assert not is_listed(header, " ".join(LISTED))  # a text is no list: nothing is found in it
+
+
+class CountedText(str):
+    """Counts how often it is compared."""
+
+    __slots__ = ()
+    compared: ClassVar[int] = 0
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        CountedText.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_an_origin_that_anybody_sends_is_not_compared_with_every_shops() -> None:
+    listed = frozenset(CountedText(f"https://shop-{number}.example") for number in range(1000))
+    CountedText.compared = 0
+    assert not is_listed("https://evil.example", listed)
+    assert CountedText.compared < 10
 
 
 def test_who_is_listed_is_let_in() -> None:

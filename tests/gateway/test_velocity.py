@@ -92,11 +92,40 @@ def test_time_forgets_a_networks_declines(clock: Clock, velocity: Velocity) -> N
     assert len(velocity._declined) == 0
 
 
-def test_a_network_with_as_many_approvals_goes_on(velocity: Velocity) -> None:
+def test_a_network_with_twice_as_many_approvals_goes_on(velocity: Velocity) -> None:
     for _ in range(200):
         velocity.failed(SHOP, NET)
         velocity.went_well(SHOP, NET)
-        assert scope(velocity) != "network"
+        velocity.went_well(SHOP, NET)
+        assert scope(velocity) is None
+
+
+@pytest.mark.guards("T-24")
+def test_a_good_card_of_ones_own_hides_no_attack_and_closes_no_shop(
+    clock: Clock, velocity: Velocity
+) -> None:
+    """Between the stolen ones: checking it costs nothing."""
+    tried = 0
+    for _ in range(2000):
+        clock.seconds += 1
+        if scope(velocity) is None:
+            velocity.failed(SHOP, NET)
+            velocity.went_well(SHOP, NET)
+            tried += 1
+        assert scope(velocity, "a shopper") is None
+    assert tried < 100
+
+
+@pytest.mark.guards("T-24")
+def test_three_networks_keep_no_shop_closed(clock: Clock, velocity: Velocity) -> None:
+    closed = 0
+    for _ in range(6 * 3600):
+        clock.seconds += 1
+        closed += scope(velocity, "a shopper") is not None
+        for number in range(3):
+            if scope(velocity, f"attacker {number}") is None:
+                velocity.failed(SHOP, f"attacker {number}")
+    assert closed == 0
 
 
 def test_approvals_are_no_credit(velocity: Velocity) -> None:

@@ -33,6 +33,7 @@ class Login:
     kids: set[str]  # of this test, whoever made them
     hidden: set[str] = field(default_factory=set)  # from a node that lags
     calls: list[str] = field(default_factory=list)
+    destroyed: list[str] = field(default_factory=list)  # kids, as often as it was asked for
     away: bool = False
 
     def _count(self, call: str) -> None:
@@ -57,6 +58,7 @@ class Login:
 
     async def destroy_secret(self, path: str, versions: Sequence[int]) -> None:
         self._count("destroy")
+        self.destroyed.append(path.removeprefix("edge/"))
         await self.transit.destroy_secret(path, versions)
 
     async def public_keys(self, key: str) -> Mapping[int, bytes]:

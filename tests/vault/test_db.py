@@ -20,7 +20,7 @@ pytestmark = pytest.mark.embedded
 CANARY = "canary-in-a-row"
 Verb = Callable[[Callable[[Connection], Awaitable[object]]], Awaitable[object]]
 
-MIGRATIONS = ["0001.sql", "0002.sql", "0003.sql", "0004.sql"]
+MIGRATIONS = ["0001.sql", "0002.sql", "0003.sql", "0004.sql", "0005.sql"]
 
 
 async def one(connection: Connection) -> object:
@@ -366,6 +366,17 @@ def test_a_good_server() -> None:
 def test_each_bad_setting_is_named(name: str, value: object, word: str) -> None:
     (problem,) = server_problems({**GOOD, name: value})
     assert word in problem
+
+
+async def test_a_database_of_an_earlier_release_is_refused(database: databases.Database) -> None:
+    await migrate(database.owner_dsn, runtime_role=RUNTIME)
+    owner = await asyncpg.connect(database.owner_dsn)
+    try:
+        await owner.execute("DELETE FROM migration WHERE number > 4")
+    finally:
+        await owner.close()
+    with pytest.raises(StartRefused, match="older schema"):
+        await check_server(database.runtime_dsn)
 
 
 async def test_the_embedded_server_is_good(shared_store: Store) -> None:

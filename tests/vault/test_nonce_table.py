@@ -10,8 +10,8 @@ import pytest
 from tests.vault.ledger.test_store import appending
 from tests.vault.rows import create, new_cvc, new_row, new_tenant, now
 from tests.vault.stores import Store
-from vault.errors import SealedReplayed
-from vault.nonce_table import NONCE_BYTES, Nonce, NonceTable
+from vault.errors import SealedReplayed, TokenUnknown
+from vault.nonce_table import KEPT_AFTER, NONCE_BYTES, SWEEP_ROWS_MAX, Nonce, NonceTable
 from vault.token_table import TokenTable
 
 pytestmark = pytest.mark.embedded
@@ -94,21 +94,78 @@ async def test_one_is_forgotten_when_its_time_is_up_and_not_before(store: Store)
     units = [replace(create(new_row(tenant)), nonce=each) for each in (short, long)]
     async with store.replica() as replica:
         await asyncio.gather(*appending(replica.ledger, *units))
-    await NonceTable(store.database).sweep(short.ends)
+    assert await NonceTable(store.database).sweep(short.ends + KEPT_AFTER) == 1
     left = await store.rows("SELECT nonce FROM sealed_nonce WHERE tenant = $1", tenant)
     assert [bytes(each["nonce"]) for each in left] == [long.value]
 
 
-async def test_where_a_card_came_from_is_gone_once_it_is_kept(store: Store) -> None:
-    row = replace(new_row(new_tenant()), made_from="192.0.2.0/24", expires_at=now() + timedelta(1))
+async def test_a_busy_hour_is_forgotten_in_one_sweep(store: Store) -> None:
+    """A sweep comes twice a minute, and sealed cards by hundreds a second."""
+    tenant, many = new_tenant(), 2 * SWEEP_ROWS_MAX + 1
+    await store.rows(
+        "INSERT INTO sealed_nonce (tenant, nonce, ends)"
+        " SELECT $1, decode(lpad(to_hex(n), 32, '0'), 'hex'), $2"
+        " FROM generate_series(1, $3::int) n",
+        *(tenant, now(), many),
+    )
+    assert await NonceTable(store.database).sweep(now() + KEPT_AFTER) == many
+
+
+@pytest.mark.guards("T-77")
+async def test_a_gateway_whose_clock_is_ahead_forgets_none_that_another_still_accepts(
+    store: Store,
+) -> None:
+    """Nor one whose box was looked at in time, and comes here when its time is up."""
+    tenant = new_tenant()
+    once = nonce(tenant)
+    first, again = (replace(create(new_row(tenant)), nonce=once) for _ in range(2))
     async with store.replica() as replica:
-        await asyncio.gather(*appending(replica.ledger, create(row)))
-    found = await store.rows("SELECT made_from FROM token WHERE id = $1", row.id)
-    assert [each["made_from"] for each in found] == ["192.0.2.0/24"]
+        await asyncio.gather(*appending(replica.ledger, first))
+        await NonceTable(store.database).sweep(once.ends + timedelta(minutes=5))
+        ended = await asyncio.gather(*appending(replica.ledger, again), return_exceptions=True)
+    assert isinstance(ended[0], SealedReplayed)
+
+
+async def test_where_a_card_came_from_is_forgotten_after_a_day(store: Store) -> None:
+    tenant = new_tenant()
+    young, old = (
+        replace(
+            new_row(tenant), made_from="192.0.2.0/24", created_at=now() - timedelta(hours=hours)
+        )
+        for hours in (23, 25)
+    )
+    async with store.replica() as replica:
+        await asyncio.gather(*appending(replica.ledger, create(young), create(old)))
     table = TokenTable(store.database)
     try:
-        loaded = await table.load(row.tenant, row.id)
-        assert loaded is not None
-        assert loaded.made_from == "192.0.2.0/24"
+        assert await table.forget_networks(now() - timedelta(hours=24)) >= 1
+        loaded = [await table.load(tenant, row.id) for row in (young, old)]
     finally:
         await table.close()
+    assert [row.made_from for row in loaded if row] == ["192.0.2.0/24", None]
+
+
+async def test_a_code_is_kept_for_no_token_that_is_gone(store: Store) -> None:
+    row = new_row(new_tenant())
+    table = TokenTable(store.database)
+    try:
+        with pytest.raises(TokenUnknown):
+            await table.attach_cvc(row, new_cvc(), nonce(row.tenant))
+    finally:
+        await table.close()
+
+
+@pytest.mark.guards("T-77")
+async def test_a_box_that_gave_a_code_makes_no_token(store: Store) -> None:
+    row = new_row(new_tenant())
+    once = nonce(row.tenant)
+    table = TokenTable(store.database)
+    async with store.replica() as replica:
+        await asyncio.gather(*appending(replica.ledger, create(row)))
+        try:
+            assert await table.attach_cvc(row, None, once)
+        finally:
+            await table.close()
+        unit = replace(create(new_row(row.tenant)), nonce=once)
+        (ended,) = await asyncio.gather(*appending(replica.ledger, unit), return_exceptions=True)
+    assert type(ended) is SealedReplayed

@@ -83,7 +83,10 @@ class Unit(ABC):
     async def check(
         cls, connection: Connection, units: Sequence[Self], at: datetime
     ) -> Mapping[int, CustodyError]:
-        """Return what refuses a unit, by its position; under the head lock, nothing written."""
+        """Return what refuses a unit, by its position; under the head lock.
+
+        Nothing is written but what a refusal must see: all of it goes where the batch goes.
+        """
 
     @classmethod
     @abstractmethod

@@ -1,9 +1,10 @@
 -- Which pages may use a publishable key: web origins, and apps as `app:<name>`.
 ALTER TABLE api_key ADD COLUMN origins text[] NOT NULL DEFAULT '{}';
 
--- The network that a card came from with a publishable key, while its token is not kept: who tries
--- out cards is seen by their declines. Gone with the token, or once a back end keeps it.
+-- The network that a card came from with a publishable key, for a day: who tries out cards is seen
+-- by their declines.
 ALTER TABLE token ADD COLUMN made_from text;
+CREATE INDEX token_made_from ON token (created_at) WHERE made_from IS NOT NULL;
 
 -- Sealed cards that were used: none is used twice. Gone when its own expiry refuses it.
 CREATE TABLE sealed_nonce (

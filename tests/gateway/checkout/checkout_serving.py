@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
+from time import monotonic
 
 import aiohttp
 from aiohttp import web
@@ -16,7 +17,9 @@ from gateway.connections import Limits
 from gateway.listeners import start_listener
 from gateway.metrics import Metrics
 from gateway.middleware import Gate, Net
+from gateway.page_guard import PageGuard, PageLimits
 from gateway.request_event import EventLog, quiet_logging
+from gateway.velocity import Velocity
 from tests.gateway.raw_client import NOW
 from tests.gateway.raw_servers import Certificates, Connection, Server, serving
 from vault.errors import StoreUnavailable
@@ -108,7 +111,8 @@ async def serving_checkout(inventory: Inventory, *origins: str) -> AsyncIterator
         Counted(),
         BytesIO(),
     )
-    pages = CheckoutPages(inventory, keys, counted, env="test", ledger_origin=LEDGER)
+    guard = PageGuard(PageLimits(), Velocity(monotonic), metrics=Metrics(), monotonic=monotonic)
+    pages = CheckoutPages(inventory, keys, counted, guard, env="test", ledger_origin=LEDGER)
     app = web.Application()
     app.router.add_get(FIELDS, pages.fields, allow_head=False)
     app.router.add_post(REPORTS, pages.report)
