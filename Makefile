@@ -33,10 +33,11 @@ checkout/node_modules/.made: checkout/package-lock.json checkout/package.json
 	npm ci --prefix checkout --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
-# Build them anew, with their inventory: what is committed is what this makes.
+# Build them anew, with their inventory: what is committed is what this makes. A gateway starts with
+# new ones once they are approved: make web APPROVED_BY="…".
 web: .venv/.made checkout/node_modules/.made
 	.venv/bin/python -m gateway.checkout.brand_table > checkout/src/brands.json
-	npm run --prefix checkout --silent build
+	npm run --prefix checkout --silent build -- $(if $(APPROVED_BY),--approve "$(APPROVED_BY)")
 
 # Optional: a peer of `make bench`, which leaves its row out without it.
 bench-peers: .venv-sdks/mitmproxy/.made

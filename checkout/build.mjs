@@ -4,8 +4,13 @@
  *
  *   node build.mjs                 builds everything
  *   node build.mjs --only loader   what a merchant's page loads, without the frame's scripts
+ *   node build.mjs --approve NAME  the same, and puts NAME to what nobody has approved yet
  *   node build.mjs --check         builds elsewhere and compares byte for byte; exit 1 and the
  *                                  file's name where one differs
+ *
+ * A script that is new has to be approved before a gateway starts with it: look at what changed
+ * first. Lines of scripts that did not change keep their words. What lies in `released/` is
+ * served as it is: a page that pinned an earlier release's hash goes on working.
  *
  * The bytes depend on the sources and on `package-lock.json`, and on nothing else: no time, no
  * folder, no umask.
@@ -32,7 +37,9 @@ const TARGET = join(HERE, "..", "gateway", "checkout");
 const INVENTORY = "scripts.json";
 const MANIFEST = "manifest.json";
 const OWNER = "panward";
-const APPROVED_BY = "panward release";
+const NOT_APPROVED = "nobody yet";
+const RELEASED = join(HERE, "released");
+const RELEASED_REASON = "An earlier release's, for pages that pinned its hash";
 
 /** One script each: `name` in the manifest, `file` starts its name, `reason` is the inventory's. */
 const SCRIPTS = [
@@ -130,8 +137,41 @@ function sha384(text) {
   return createHash("sha384").update(text);
 }
 
+/** File name → line of the inventory as it is committed. */
+function knownLines() {
+  const path = join(TARGET, INVENTORY);
+  const lines = existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : [];
+  return new Map(lines.map((line) => [line.file, line]));
+}
+
+/** The inventory's line of a script; words that are there stay. */
+function line(file, text, reason, approvedBy) {
+  const known = knownLines().get(file);
+  const approved = known === undefined || known.approved_by === NOT_APPROVED;
+  return {
+    file,
+    sha384: `sha384-${sha384(text).digest("base64")}`,
+    owner: known?.owner ?? OWNER,
+    reason: known?.reason ?? reason,
+    approved_by: approved ? (approvedBy ?? NOT_APPROVED) : known.approved_by,
+  };
+}
+
+/** Scripts of earlier releases, each under the name that its hash gave it. */
+function released() {
+  const names = existsSync(RELEASED) ? readdirSync(RELEASED).sort() : [];
+  return names
+    .filter((name) => /\.m?js$/.test(name))
+    .map((name) => {
+      const text = readFileSync(join(RELEASED, name), "utf8");
+      if (!name.includes(`-${sha384(text).digest("hex").slice(0, 12)}.`))
+        throw new Refused(`build: checkout/released/${name} is not what its name says`);
+      return [name, text];
+    });
+}
+
 /** File name → text of everything that belongs into the folder of the built files. */
-async function made(only) {
+async function made(only, approvedBy) {
   const tool = await esbuild();
   const files = new Map();
   const manifest = {};
@@ -142,13 +182,12 @@ async function made(only) {
     const named = `${file[0]}-${sha384(text).digest("hex").slice(0, 12)}${file[1]}`;
     files.set(named, text);
     manifest[name] = named;
-    inventory.push({
-      file: named,
-      sha384: `sha384-${sha384(text).digest("base64")}`,
-      owner: OWNER,
-      reason,
-      approved_by: APPROVED_BY,
-    });
+    inventory.push(line(named, text, reason, approvedBy));
+  }
+  for (const [name, text] of only ? [] : released()) {
+    if (files.has(name)) continue;
+    files.set(name, text);
+    inventory.push(line(name, text, RELEASED_REASON, approvedBy));
   }
   if (!only) {
     files.set(STYLES.file, await bundled(tool, STYLES.entry, {}));
@@ -202,11 +241,18 @@ async function check(only) {
 }
 
 async function main(words) {
-  const rest = words.join(" ").replace("--only loader", "").replace("--check", "").trim();
-  if (rest) throw new Refused("build: takes --check and --only loader, and nothing else");
+  const name = words.includes("--approve") ? words[words.indexOf("--approve") + 1] : undefined;
+  const rest = words
+    .filter((word) => word !== name && word !== "--approve")
+    .join(" ")
+    .replace("--only loader", "")
+    .replace("--check", "")
+    .trim();
+  if (rest || (words.includes("--approve") && !name))
+    throw new Refused("build: takes --check, --only loader and --approve NAME, and nothing else");
   const only = words.includes("--only") ? LOADER_ONLY : undefined;
   if (words.includes("--check")) return check(only);
-  write(await made(only), TARGET);
+  write(await made(only, name), TARGET);
   return 0;
 }
 

@@ -18,6 +18,9 @@ from gateway.origins import is_listed, own_origin
 PAGE: Final = web.RequestKey("page", str)
 """The listed origin that an answer is for: the listener writes the headers that let it be read."""
 
+FOR_PAGES: Final = web.RequestKey("for_pages", bool)
+"""The call is one that pages make: its answer depends on their origin."""
+
 PREFLIGHT_SECONDS: Final = 600
 EXPOSED: Final = "Date, Retry-After, Panward-Request-Id"
 HEADERS_ALLOWED: Final = "authorization, content-type"
@@ -44,7 +47,8 @@ class CrossOrigin:
         self._listed = listed
 
     async def page_of(self, request: web.Request) -> Page | None:
-        """Tell which page calls; None for what is none. Raises StoreUnavailable."""
+        """Tell which page calls; None for what is none. Raises OriginRefused, StoreUnavailable."""
+        request[FOR_PAGES] = True
         origins = request.headers.getall(hdrs.ORIGIN, [])
         if not origins:
             return None

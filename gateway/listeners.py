@@ -23,9 +23,17 @@ from aiohttp.web_server import Server
 
 from gateway.caching import KEEP
 from gateway.connections import Door, Limits, Seat, Seats, listen
-from gateway.cross_origin import EXPOSED, PAGE
+from gateway.cross_origin import EXPOSED, FOR_PAGES, PAGE
 from gateway.errors import Malformed
-from gateway.middleware import CSP, CSP_NOTHING, FIXED_HEADERS, REQUEST_ID_HEADER, Net, parser_kind
+from gateway.middleware import (
+    CSP,
+    CSP_NOTHING,
+    FIXED_HEADERS,
+    OWN_POLICY,
+    REQUEST_ID_HEADER,
+    Net,
+    parser_kind,
+)
 from gateway.request_event import REQUEST_EVENT
 from vault.errors import StartRefused
 
@@ -94,12 +102,12 @@ class Request(web.Request):
         headers.update(FIXED_HEADERS)
         if KEEP in response:  # what is published may be kept; a header cannot say so
             headers[hdrs.CACHE_CONTROL] = response[KEEP]
-        if CSP not in headers:  # the hosted fields page has a policy of its own
+        if OWN_POLICY not in response:  # only a page of ours has one, never what a processor sent
             headers[CSP] = CSP_NOTHING
         if PAGE in self:  # a listed page's script may read it
             headers["Access-Control-Allow-Origin"] = self[PAGE]
             headers["Access-Control-Expose-Headers"] = EXPOSED
-        if hdrs.ORIGIN in self.headers:
+        if FOR_PAGES in self:  # also without an `Origin`: a cache must not give this to a page
             headers.add(hdrs.VARY, hdrs.ORIGIN)
         headers.popall(hdrs.SERVER, None)
         if self.version != HttpVersion11:  # RFC 9110 2.5: answer in a version that we speak

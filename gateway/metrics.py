@@ -178,7 +178,7 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
     ),
     "csp_reports_total": (
         "Violations of the hosted fields' policy, as browsers report them",
-        (_label("directive", learned_max=32),),
+        (Label("directive", learned_max=32, form=re.compile("[a-z][a-z-]{2,31}")),),
     ),
     "cvc_removed_total": ("CVCs gone", (_label("reason", "consumed", "expired", "lost"),)),
 }

@@ -42,6 +42,8 @@ REQUEST_ID_HEADER: Final = istr("Panward-Request-Id")
 PROCESSOR_STATUS: Final = istr("Panward-Processor-Status")
 CSP: Final = istr("Content-Security-Policy")
 CSP_NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
+OWN_POLICY: Final = web.ResponseKey("own_policy", bool)
+"""The answer is a page of ours, with a policy of its own; a header cannot say so."""
 FIXED_HEADERS: Final = CIMultiDict(
     {
         istr("Cache-Control"): "no-store",  # card data, even masked, stays in no cache

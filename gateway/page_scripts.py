@@ -21,6 +21,7 @@ _CONTROL: Final = re.compile(r"[^\x20-\x7e]")
 _SCRIPT_URL: Final = re.compile(
     r"[\x00-\x20]*j\s*a\s*v\s*a\s*s\s*c\s*r\s*i\s*p\s*t\s*:", re.IGNORECASE
 )
+_NOSCRIPT: Final = re.compile(rb"<noscript\b.*?</noscript", re.IGNORECASE | re.DOTALL)
 _TAG: Final = re.compile(r"<[A-Za-z!/?]")
 _DATA: Final = frozenset({"application/json", "application/ld+json"})
 _FOREIGN: Final = frozenset({"svg", "math"})
@@ -60,8 +61,18 @@ def printable(text: str) -> str:
 
 
 def scripts_of(url: str, body: bytes) -> list[ScriptTag]:
-    """Return every script that stands in the page; what scripts add later is not in it."""
-    elements = elements_of(body)
+    """Return every script that stands in the page; what scripts add later is not in it.
+
+    What stands in `noscript` is text where scripts run, and markup where they do not: it may end
+    the element in one reading and not in the other, so the page is read both ways.
+    """
+    found = _found(url, elements_of(body))
+    without = _NOSCRIPT.sub(b"<noscript></noscript", body)
+    also = _found(url, elements_of(without)) if without != body else []
+    return found + [tag for tag in also if tag not in found]
+
+
+def _found(url: str, elements: list[Element]) -> list[ScriptTag]:
     base = _base(elements, url)
     found: list[ScriptTag] = []
     foreign = False

@@ -136,6 +136,23 @@ class TenantTable:
 
         return await self._database.read(work)
 
+    async def also_listing(self, origins: Collection[str], tenant: str) -> frozenset[str]:
+        """Return which of these origins another tenant's key in force lists too.
+
+        Raises StoreUnavailable.
+        """
+
+        async def work(connection: Connection) -> frozenset[str]:
+            rows = await connection.fetch(
+                "SELECT DISTINCT origin FROM api_key, unnest(origins) AS origin"
+                " WHERE origin = ANY($1) AND tenant <> $2 AND revoked_at IS NULL",
+                list(origins),
+                tenant,
+            )
+            return frozenset(row["origin"] for row in rows)
+
+        return await self._database.read(work)
+
     async def key(self, key_id: str) -> ApiKeyRow | None:
         """Return a key by its id, in force or not. Raises StoreUnavailable."""
 

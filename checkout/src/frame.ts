@@ -14,7 +14,7 @@ import type { PanwardError } from "./errors.js";
 import type { FieldName, Look, Part, ToFrame, ToPage } from "./messages.js";
 
 const HEIGHT_MIN = 20;
-const HEIGHT_MAX = 400;
+const HEIGHT_MAX = 1200; // text at 200 %, with all errors, on a narrow phone: 700
 /** What an unstyled frame will ask for, so that the page does not move once it does. */
 const HEIGHT_AT_FIRST = { one: 78, card: 161 };
 /** A document that has loaded without a word from our script is not the frame: an error page. */

@@ -23,6 +23,7 @@ from vault.errors import StartRefused
 
 FILE: Final = "[a-z]+(-[0-9a-f]{12})?[.](js|mjs)"
 SCRIPT_BYTES_MAX: Final = 2_097_152
+NOT_APPROVED: Final = "nobody yet"
 """Of one file: the sealing library is the largest, below half of it."""
 
 _LIST: Final = "scripts.json"
@@ -134,6 +135,11 @@ def hash_of(body: bytes, algorithm: str = "sha384") -> str:
 
 
 def _script(line: _Listed, body: bytes) -> Script:
+    if line.approved_by == NOT_APPROVED:
+        raise StartRefused(
+            f"{line.file} is approved by nobody: look at what changed, then"
+            " node checkout/build.mjs --approve NAME"
+        )
     if hash_of(body) != line.sha384:
         raise StartRefused(
             f"{line.file} is not the script that was approved: its hash is not the inventory's"

@@ -24,6 +24,7 @@ from gateway.checkout.policy import (
 )
 from gateway.errors import Malformed, NotAuthenticated, NotFound
 from gateway.errors import OriginRefused as OriginNotListed
+from gateway.middleware import OWN_POLICY
 from gateway.origins import OriginRefused, is_listed, parse_origin
 from gateway.request_event import REQUEST_EVENT
 from vault.tokens import Env
@@ -156,10 +157,12 @@ class CheckoutPages:
         if not is_listed(origin, key.origins):
             return _refused(request, 403, OriginNotListed.code, _ORIGIN_WORDS)
         page = FieldPage(field, origin, key.tenant, self._env, self._ledger_origin)
-        return web.Response(
+        response = web.Response(
             body=page.render(self._inventory),
             headers={hdrs.CONTENT_TYPE: HTML, **fields_headers(self._inventory, origin)},
         )
+        response[OWN_POLICY] = True
+        return response
 
     async def script(self, request: web.Request) -> web.Response:
         """`GET /checkout/v1/{file}` → a script of the inventory, or the loader's types."""
@@ -216,11 +219,13 @@ def _directives(body: bytes, content_type: str) -> list[str]:
 
 def _refused(request: web.Request, status: int, code: str, words: tuple[str, str]) -> web.Response:
     request[REQUEST_EVENT].code = code
-    return web.Response(
+    response = web.Response(
         status=status,
         body=refusal_page(*words),
         headers={hdrs.CONTENT_TYPE: HTML, **refusal_headers()},
     )
+    response[OWN_POLICY] = True
+    return response
 
 
 def _takes_gzip(request: web.Request) -> bool:

@@ -252,12 +252,20 @@ def _fetch(destination: str, mode: str, origin: str | None = None) -> tuple[tupl
         ("Accept", accept),
         ("Sec-Fetch-Dest", destination),
         ("Sec-Fetch-Mode", mode),
-        ("Sec-Fetch-Site", "same-origin" if origin is None else "cross-site"),
+        ("Sec-Fetch-Site", _site(destination, origin)),
     ]
-    if origin is not None:
+    if mode == "navigate":
+        headers.append(("Upgrade-Insecure-Requests", "1"))
+    if origin is not None and destination == "script":  # the loader's frames ask without a referrer
         headers.append(("Referer", f"{origin}/"))
         headers += [("Origin", origin)] if mode == "cors" else []
     return tuple(headers)
+
+
+def _site(destination: str, origin: str | None) -> str:
+    if destination == "document":
+        return "none"  # typed in, or from a bookmark
+    return "same-origin" if origin is None else "cross-site"
 
 
 # --- options ------------------------------------------------------------------------------

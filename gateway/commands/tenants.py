@@ -146,6 +146,7 @@ def add_key(  # noqa: PLR0913 - an option a parameter
         pages = _origins(origin or [], deployment.env)
         row = ApiKeyRow(made.id, found.id, kind, made.digest, scopes, utc_now(), None, None, pages)
         await table.add_key(row)
+        await _warn_of_shared(table, pages, found.id)
         if as_json:
             show({"key": made.text, **_key_document(row)})
         else:
@@ -181,12 +182,19 @@ def change_origins(
             wanted -= {origin}
         if wanted != row.origins and not await table.set_origins(key, wanted):
             fail(f"{key} was revoked just now")
+        await _warn_of_shared(table, wanted - row.origins, row.tenant)
         if as_json:
             show({"id": key, "origins": sorted(wanted)})
         else:
             typer.echo("\n".join(sorted(wanted)) or "none: no page may use this key")
 
     _with_table(config, embedded, work)
+
+
+async def _warn_of_shared(table: TenantTable, origins: frozenset[str], tenant: str) -> None:
+    """A page of two tenants is one where a script can put the one's fields for the other's."""
+    for origin in sorted(await table.also_listing(origins, tenant)):
+        typer.echo(f"warning: {origin} is on the list of another tenant's key too", err=True)
 
 
 def _origins(written: list[str], env: Env) -> frozenset[str]:

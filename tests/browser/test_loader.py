@@ -207,7 +207,7 @@ async def test_separate_fields_are_one_form(shop: Shop) -> None:
 async def test_the_height_follows_within_bounds(shop: Shop) -> None:
     await shop.begin()
     (frame,) = await shop.ready()
-    for said, becomes in ((52.5, "52.5px"), (9000, "400px"), (-1, "20px")):
+    for said, becomes in ((52.5, "52.5px"), (9000, "1200px"), (-1, "20px")):
         await say(frame, {"type": "height", "pixels": said})
         await until(shop.page, f"document.querySelector('iframe').style.height === '{becomes}'")
 

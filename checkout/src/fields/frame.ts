@@ -9,7 +9,7 @@ import { type Look, PROTOCOL, type Part, type Style, type Styles, type ToFrame }
 
 const TEXT_MAX = 200;
 const STYLE_MAX = 40;
-const MILLISECONDS_MIN = 1_000;
+const MILLISECONDS_MIN = 1;
 const MILLISECONDS_MAX = 120_000;
 const PARTS: readonly Part[] = ["number", "expiry", "cvc"];
 const SCHEMES = ["light", "dark", "auto"] as const;

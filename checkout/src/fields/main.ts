@@ -30,10 +30,12 @@ class Field implements PartListener {
   private readonly views: readonly PartView[];
   private readonly own: PanwardField;
   private readonly lazy = new Lazy(meta("sealing"));
+  private readonly keyId = new URLSearchParams(location.search).get("key") ?? "";
   private look: Look = {};
   private key: string | undefined; // set by the first `init`, and by no other
   private verifyKey: string | undefined;
   private height = -1;
+  private readonly told = new Map<Part, string>();
 
   constructor(
     private readonly field: FieldName,
@@ -52,6 +54,7 @@ class Field implements PartListener {
   private asPeer(group: string): PanwardField {
     return Object.freeze<PanwardField>({
       group,
+      keyId: this.keyId,
       origin: this.page.origin,
       parts: this.views.map((view) => view.part),
       read: (part) => this.view(part)?.read() ?? "",
@@ -60,6 +63,7 @@ class Field implements PartListener {
         view?.blame(reason);
         if (view) this.changed(view);
       },
+      message: (part) => this.view(part)?.errorMessage() ?? "",
       codeLengths: () => this.view("number")?.lengthsOfCode,
       codeLengthsAre: (lengths) => {
         const view = this.view("cvc");
@@ -87,6 +91,8 @@ class Field implements PartListener {
       if (message) void this.act(message);
     });
     window.addEventListener("pagehide", () => this.clear());
+    // What was said while the page was being put away was heard by nobody.
+    window.addEventListener("pageshow", ({ persisted }) => persisted && this.tellAll());
     new ResizeObserver(() => this.tellHeight()).observe(document.body);
     if (document.readyState === "complete") this.warmWhenIdle();
     else window.addEventListener("load", () => this.warmWhenIdle());
@@ -119,17 +125,26 @@ class Field implements PartListener {
 
   changed(view: PartView): void {
     dress(view, this.look.styles);
+    this.tellChange(view);
+    if (view.part !== "number") return;
+    for (const peer of peersOf(this.own)) peer.codeLengthsAre(view.lengthsOfCode);
+  }
+
+  /** Only what is news: the page is not to see each key, nor the time between two of them. */
+  private tellChange(view: PartView): void {
     const error = view.error();
-    this.tell({
+    const change: ToPage = {
       type: "change",
       field: view.part,
       brand: view.brand,
       empty: view.isEmpty,
       complete: view.verdict().complete,
       ...(error === undefined ? {} : { error, message: view.errorMessage() }),
-    });
-    if (view.part !== "number") return;
-    for (const peer of peersOf(this.own)) peer.codeLengthsAre(view.lengthsOfCode);
+    };
+    const text = JSON.stringify(change);
+    if (this.told.get(view.part) === text) return;
+    this.told.set(view.part, text);
+    this.tell(change);
   }
 
   focused(view: PartView): void {
@@ -185,17 +200,20 @@ class Field implements PartListener {
   }
 
   private clear(): void {
-    for (const view of this.views) {
-      view.clear();
-      this.changed(view);
-    }
+    for (const view of this.views) view.clear();
+    this.tellAll();
+  }
+
+  private tellAll(): void {
+    this.told.clear();
+    for (const view of this.views) this.changed(view);
   }
 
   private setting(): Setting {
     if (this.key === undefined) throw new Failed("not_ready", true);
     return {
       key: this.key,
-      keyId: new URLSearchParams(location.search).get("key") ?? "",
+      keyId: this.keyId,
       env: meta("env"),
       verifyKey: this.verifyKey,
       tenant: meta("tenant"),
@@ -216,6 +234,12 @@ class Field implements PartListener {
     return { type: "done" };
   }
 
+  /** What a shopper reads at a part, in whichever frame of the form it is. */
+  private messageOf(part: Part): string {
+    const holder = peersOf(this.own).find((peer) => peer.parts.includes(part));
+    return holder?.message(part) ?? "";
+  }
+
   private async answer(id: number, make: () => Promise<Answer>): Promise<void> {
     try {
       this.tell({ ...(await make()), id } as ToPage);
@@ -223,7 +247,7 @@ class Field implements PartListener {
       const failed = error instanceof Failed ? error : new Failed("unavailable", true);
       const { words } = spoken(this.look.locale);
       const { field } = failed.details;
-      const shown = failed.code === "incomplete" && field && this.view(field)?.errorMessage();
+      const shown = failed.code === "incomplete" && field && this.messageOf(field);
       this.tell({ type: "failure", id, error: failed.told(shown || words.failures[failed.code]) });
     }
   }

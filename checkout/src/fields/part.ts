@@ -8,7 +8,7 @@
 
 import type { FieldErrorCode, Part } from "../messages.js";
 import { brandName, codeDrawing, frontDrawing } from "./badge.js";
-import { UNKNOWN, brandAsTyped } from "./brands.js";
+import { DIGITS_MIN, UNKNOWN, brandAsTyped } from "./brands.js";
 import { ANY_CODE_LENGTHS, codeLengthsOf, formatCvc, judgeCvc } from "./cvc.js";
 import { type Text, digitsOf, stepOver } from "./digits.js";
 import { formatExpiry, isExpiryFull, judgeExpiry, leaveExpiry } from "./expiry.js";
@@ -100,7 +100,8 @@ export class PartView {
     const { input } = this;
     input.addEventListener("beforeinput", (event) => this.beforeInput(event));
     input.addEventListener("input", (event) => {
-      if (!(event instanceof InputEvent && event.isComposing)) this.typed(event);
+      if (event instanceof InputEvent && event.isComposing) this.judged();
+      else this.typed(event);
     });
     input.addEventListener("compositionend", (event) => this.typed(event));
     input.addEventListener("focus", () => {
@@ -109,6 +110,7 @@ export class PartView {
       this.listener.focused(this);
     });
     input.addEventListener("blur", () => this.leave());
+    input.addEventListener("dragstart", (event) => event.preventDefault()); // onto the page, say
     input.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.isComposing) return;
       event.preventDefault();
@@ -127,6 +129,8 @@ export class PartView {
     if (caret !== input.selectionEnd || event.isComposing) return;
     const over = stepOver(input.value, caret, event.inputType);
     if (over !== caret) input.setSelectionRange(over, over);
+    const isWhole = this.part === "number" && digitsOf(event.data ?? "").length >= DIGITS_MIN;
+    if (event.inputType === "insertFromPaste" && isWhole) input.select(); // it replaces the other
     if (event.inputType === "insertText" && this.isFull()) event.preventDefault();
   }
 
@@ -142,6 +146,11 @@ export class PartView {
     const { input } = this;
     const caret = input.selectionStart ?? input.value.length;
     this.write(this.formatted(input.value, caret, inputType.startsWith("delete")));
+    this.judged();
+  }
+
+  /** Some keyboards compose till the field is left: what they compose counts, unformatted. */
+  private judged(): void {
     this.blamed = undefined;
     this.wasLeft = !this.hasFocus; // autofill writes without a visit
     this.show();
@@ -248,10 +257,21 @@ export class PartView {
     const { state } = this;
     this.element.dataset["state"] = state;
     this.input.setAttribute("aria-invalid", String(state === "invalid"));
+    this.keepOffTheDisk();
     const message = this.errorMessage();
     if (this.note.textContent !== message) this.note.textContent = message;
     if (this.part === "number") this.showBrand();
     if (this.part === "cvc") this.showCode();
+  }
+
+  /**
+   * Chromium writes what stands in a field to its session file, cards and codes too, unless the
+   * field says `off`. An empty one still says what it is, and browsers fill in empty ones.
+   */
+  private keepOffTheDisk(): void {
+    const { input, part } = this;
+    const wanted = this.isEmpty ? AUTOCOMPLETE[part] : "off";
+    if (input.autocomplete !== wanted) input.autocomplete = wanted;
   }
 
   private showBrand(): void {

@@ -29,7 +29,7 @@ from gateway.demo.scene import StoryBroke
 from gateway.errors import NotFound, OriginRefused
 from gateway.listeners import server_context, start_listener
 from gateway.metrics import Metrics
-from gateway.middleware import CSP, Gate, Net
+from gateway.middleware import CSP, OWN_POLICY, Gate, Net
 from gateway.request_event import EventLog
 from gateway.strict_json import decode
 
@@ -134,7 +134,9 @@ class _Served:
         self._headers = headers
 
     async def get(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._body, headers=self._headers)
+        response = web.Response(body=self._body, headers=self._headers)
+        response[OWN_POLICY] = True
+        return response
 
 
 def _file(name: str, content_type: str) -> _Served:

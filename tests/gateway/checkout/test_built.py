@@ -92,18 +92,47 @@ def test_the_committed_scripts_are_what_the_sources_make(tmp_path: Path) -> None
     assert made.returncode == 0, f"npm run build --prefix checkout\n{made.stdout}{made.stderr}"
 
 
+def copied(folder: Path) -> tuple[Path, Path]:
+    """Copy what is built and what builds it; return both folders."""
+    built, project = folder / "gateway" / "checkout", folder / "checkout"
+    shutil.copytree(CHECKOUT / "built", built / "built")
+    shutil.copy(CHECKOUT / "scripts.json", built)
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("node_modules"))
+    (project / "node_modules").symlink_to(PROJECT / "node_modules")
+    return built, project
+
+
 def test_a_changed_file_is_named(tmp_path: Path) -> None:
     """On a copy: one byte more in a script, and the check says in which."""
-    copy = tmp_path / "gateway" / "checkout"
-    shutil.copytree(CHECKOUT / "built", copy / "built")
-    shutil.copy(CHECKOUT / "scripts.json", copy)
-    shutil.copytree(PROJECT, tmp_path / "checkout", ignore=shutil.ignore_patterns("node_modules"))
-    (tmp_path / "checkout" / "node_modules").symlink_to(PROJECT / "node_modules")
+    copy, project = copied(tmp_path)
     script = next((copy / "built").glob("fields-*.js"))
     script.write_bytes(script.read_bytes() + b"\n")
-    made = node(tmp_path / "checkout" / "build.mjs", "--check")
+    made = node(project / "build.mjs", "--check")
     assert made.returncode == 1
     assert made.stderr == f"build: gateway/checkout/built/{script.name} differs\n"
+
+
+def test_a_new_script_is_approved_by_nobody_and_an_old_one_is_kept(tmp_path: Path) -> None:
+    """On a copy: the sources change, and the loader that pages have pinned is laid aside."""
+    copy, project = copied(tmp_path)
+    pinned = next((copy / "built").glob("panward-*.js"))
+    shutil.copy(pinned, project / "released")
+    (project / "src" / "loader.ts").write_text(
+        (project / "src" / "loader.ts").read_text() + "\nconsole.assert(true);\n"
+    )
+    build = project / "build.mjs"
+    assert node(build).returncode == 0
+    lines = {line["file"]: line for line in json.loads((copy / "scripts.json").read_text())}
+    assert lines[pinned.name]["approved_by"] == "panward release"
+    assert (copy / "built" / pinned.name).exists()
+    new = [line for line in lines.values() if line["approved_by"] == "nobody yet"]
+    assert {line["file"].partition("-")[0] for line in new} == {"panward"}
+    assert node(build, "--approve", "x").returncode == 0
+    assert "nobody yet" not in (copy / "scripts.json").read_text()
+    (project / "released" / pinned.name).write_text("changed")
+    refused = node(build)
+    assert refused.returncode == 1
+    assert "is not what its name says" in refused.stderr
 
 
 def test_the_sources_are_typed_throughout() -> None:

@@ -96,6 +96,14 @@ def test_a_script_without_a_reason_stops_the_start(
         built.load()
 
 
+@pytest.mark.guards("T-55")
+def test_a_script_that_nobody_approved_stops_the_start(built: BuiltFolder) -> None:
+    built.lines[0]["approved_by"] = "nobody yet"
+    built.write()
+    with pytest.raises(StartRefused, match="approved by nobody"):
+        built.load()
+
+
 @pytest.mark.parametrize("name", ["reason", "sha384", "file"])
 def test_a_line_that_lacks_a_column_stops_the_start(built: BuiltFolder, name: str) -> None:
     del built.lines[0][name]
