@@ -15,8 +15,8 @@ from typing import Final
 import msgspec
 from playwright.async_api import Browser, async_playwright
 
-from tests.browser.checkout.chromium import running_chromium
 from tests.browser.checkout.stage import Stage, opened
+from tests.browser.running_chromium import running_chromium
 from tests.browser.waiting import until
 
 VISITS: Final = 7

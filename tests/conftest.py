@@ -12,6 +12,8 @@ from vault.embedded.bootstrap import EmbeddedParts
 
 _CARD_LIKE = re.compile(r"[0-9](?:[^0-9A-Za-z]?[0-9]){11,}")
 _NUMBERS = count()
+LONG = 100
+"""Longer text is in no name: pytest numbers it (`parametrize_long_str_id_strategy = "short"`)."""
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -21,6 +23,8 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     id) may look like a card in one process and not in the next, and both must count alike.
     """
     if not isinstance(val, str | bytes | int | float | re.Pattern):
+        return None
+    if isinstance(val, str | bytes) and len(val) > LONG:
         return None
     text = val.decode("latin-1") if isinstance(val, bytes) else str(val)
     return f"{argname}_{next(_NUMBERS)}" if _CARD_LIKE.search(text) else None

@@ -8,9 +8,9 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, WebError
 
-from tests.browser.checkout.chromium import running_chromium
 from tests.browser.checkout.stage import Stage, opened, strict_gateway
 from tests.browser.checkout.visit import Visit
+from tests.browser.running_chromium import running_chromium
 from tests.flows.leaks import first_leak
 from tests.flows.merchant import Account, Merchant
 from tests.flows.wire import Wire

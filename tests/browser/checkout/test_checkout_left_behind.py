@@ -9,9 +9,9 @@ import pytest
 from playwright.async_api import Frame, Page, async_playwright
 
 from tests import cards
-from tests.browser.checkout.chromium import running_chromium
 from tests.browser.checkout.stage import Stage
 from tests.browser.checkout.visit import CODE, LONG_CODE, Visit
+from tests.browser.running_chromium import running_chromium
 from tests.browser.waiting import until
 from tests.flows.merchant import Account
 

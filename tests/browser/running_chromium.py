@@ -1,7 +1,8 @@
-"""A Chromium that trusts one certificate: that of the gateway that the tests have started.
+"""A real Chromium as a process: headless means the same browser as a shopper's, without a window.
 
-What never lives here: a way to trust any certificate at all. With that switched off the browser
-would send its CSP reports nowhere, and a middlebox would never be noticed.
+It trusts one certificate at most, that of the gateway that the tests have started. What never lives
+here: a way to trust any certificate at all. With that the browser would send its CSP reports
+nowhere, and a middlebox would never be noticed.
 """
 
 import base64
@@ -41,13 +42,17 @@ def pin_of(certificate_file: Path) -> str:
 
 
 @contextmanager
-def running_chromium(profile: Path, certificate_file: Path, *more: str) -> Iterator[str]:
+def running_chromium(profile: Path, certificate_file: Path | None, *more: str) -> Iterator[str]:
     """Give the address at which Playwright speaks to it; end it at the end."""
-    trust = f"--ignore-certificate-errors-spki-list={pin_of(certificate_file)}"
+    trust = (
+        [f"--ignore-certificate-errors-spki-list={pin_of(certificate_file)}"]
+        if certificate_file is not None
+        else []
+    )
     profile.mkdir(parents=True, exist_ok=True)
     with (profile / "log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own words
-            [PROGRAM, *_ARGUMENTS, *more, trust, f"--user-data-dir={profile}", "about:blank"],
+            [PROGRAM, *_ARGUMENTS, *more, *trust, f"--user-data-dir={profile}", "about:blank"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
