@@ -22,6 +22,10 @@ class KnownKeys(Generic[Row]):
         self._monotonic = monotonic
         self._rows: dict[str | bytes, tuple[float, Row]] = {}
 
+    def has_met(self, name: Name) -> bool:
+        """Whether it was found before, however long ago: who asks for it is no stranger."""
+        return name in self._rows
+
     async def row(self, name: Name, read: Callable[[Name], Awaitable[Row | None]]) -> Row | None:
         """Return the row, read anew when it was last read too long ago. Raises what `read` does."""
         at = self._monotonic()

@@ -118,6 +118,10 @@ class Merchants:
         caller = self._caller(await self._aliased("signing_key", key_id))
         return Claimant(caller.tenant, key_id or "", caller)
 
+    def has_met(self, key_id: str) -> bool:
+        """Whether a key of this id was looked up with success since this process began."""
+        return self._known.has_met(key_id)
+
     async def publishable(self, key_id: str) -> Caller | None:
         """Return whose publishable key has this id: what a page shows, and proves nothing.
 

@@ -16,6 +16,7 @@ from gateway.merchants import Caller, Merchants, bearer_key
 from gateway.page_guard import PageGuard
 from gateway.request_event import REQUEST_EVENT
 from gateway.sealed import Sender
+from vault.api_keys import parse_api_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,14 @@ class Visits:
         Raises NotAuthenticated, OriginRefused, RateLimited, StoreUnavailable.
         """
         address = request.remote or ""
-        self._guard.check_stranger(address)
+        text = bearer_key(request.headers)
+        presented = parse_api_key(text) if text is not None else None
+        # Only of those who come with a key that was never seen: behind one address may be many.
+        if presented is None or not self._merchants.has_met(presented.id):
+            self._guard.check_stranger(address)
         page = await self._cross.page_of(request)
         try:
-            caller = await self._merchants.authenticate(bearer_key(request.headers))
+            caller = await self._merchants.authenticate(text)
         except NotAuthenticated:
             self._guard.is_strange(address)
             raise

@@ -69,6 +69,9 @@ class KeyOrigins(Protocol):
 class PublishableKeys(Protocol):
     """Where keys are looked up."""
 
+    def has_met(self, key_id: str) -> bool:
+        """Whether it was looked up with success before."""
+
     async def publishable(self, key_id: str) -> KeyOrigins | None:
         """Return a publishable key that is in force. Raises StoreUnavailable."""
 
@@ -147,7 +150,8 @@ class CheckoutPages:
         if origin is None or field is None or not KEY_ID.fullmatch(key_id):
             return _refused(request, 400, Malformed.code, _MALFORMED_WORDS)
         address = request.remote or ""
-        self._strangers.check_stranger(address)
+        if not self._keys.has_met(key_id):
+            self._strangers.check_stranger(address)
         key = await self._keys.publishable(key_id)
         if key is None:
             self._strangers.is_strange(address)

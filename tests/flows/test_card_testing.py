@@ -18,6 +18,7 @@ from tests.flows.merchant import Merchant, card, new_account, payment
 from tests.flows.replica import Replica, running_replica
 from tests.flows.test_checkout_api import Browser
 from tests.flows.wire import Wire
+from vault.api_keys import new_api_key
 from vault.authorization import Kind, Result
 from vault.errors import InvalidCard
 
@@ -305,6 +306,24 @@ async def test_a_proxy_that_is_trusted_says_who_calls(
 
     assert [await wrong(ATTACKER) for _ in range(11)] == [422] * 10 + [429]
     assert await wrong(OTHER) == 422
+
+
+@pytest.mark.guards("T-21")
+async def test_guessing_keys_stops_the_guesser_and_nobody_who_was_there(
+    deployment: Deployment, wire: Wire, behind_a_proxy: Replica
+) -> None:
+    async def call(target: Merchant, key: str | None = None) -> int:
+        page = Browser(target, None, key=key)
+        forwarded = {"X-Forwarded-For": "192.0.2.99"}
+        return (await page.call("POST", "/v1/tokens", {"card": card()}, **forwarded)).status
+
+    known = Merchant(await new_account(deployment), behind_a_proxy.urls, wire)
+    assert await call(known) == 201
+    guesses = [new_api_key("publishable_key", "test").text for _ in range(130)]
+    told = [await call(known, guess) for guess in guesses]
+    assert told[:100] == [401] * 100
+    assert 429 in told[100:]
+    assert await call(known) == 201
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,9 @@ class Keys:
     asked: list[str] = field(default_factory=list)
     away: bool = False
 
+    def has_met(self, key_id: str) -> bool:
+        return key_id in self.asked and key_id in self.known
+
     async def publishable(self, key_id: str) -> Listed | None:
         self.asked.append(key_id)
         if self.away:
