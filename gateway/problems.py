@@ -191,6 +191,8 @@ def retry_after(error: Exception, *, draw: float) -> int | None:
     """Whole seconds to wait: on 429, on 503, and on a 409 that will pass by itself."""
     if isinstance(error, edge.RateLimited):
         return max(1, error.retry_after_seconds)
+    if isinstance(error, custody.EdgeKeyUnknown):  # another key is there already
+        return None
     if isinstance(error, edge.LedgerNotPublished):  # a checkpoint is signed every second
         return 1
     if isinstance(error, edge.UpstreamUnavailable):  # all who wait for it should not come at once

@@ -160,8 +160,10 @@ def test_who_should_wait_is_told_how_long(kind: type[Exception]) -> None:
     error = example(kind)
     row = PROBLEMS[kind]
     waits = {retry_after(error, draw=draw) for draw in (0.0, 0.3, 0.6, 0.999999)}
-    if kind is edge.RateLimited:
+    if issubclass(kind, edge.RateLimited):
         assert waits == {7}
+    elif kind is custody.EdgeKeyUnknown:
+        assert waits == {None}  # seal it anew, at once
     elif kind is edge.LedgerNotPublished:
         assert waits == {1}
     elif row.status == 503 or (row.status == 409 and describe(error).retryable):
