@@ -65,6 +65,7 @@ class Chaos:
         self._chance = chance
         self.stories: dict[str, Story] = {}
         self.wrong: list[str] = []
+        self.late = 0
 
     async def serve(self, connection: Connection) -> None:
         while True:
@@ -97,9 +98,24 @@ class Chaos:
         if f"Idempotency-Key: {story.key}".lower().encode() not in request.lower():
             self.wrong.append("it came under another key")
         if CHARGED in story.arrivals:
-            self.wrong.append("it came again after it had been answered")
+            await self._look_why(story)
         if story.route == "chaos_once" and IN_DOUBT in story.arrivals:
             self.wrong.append("it came again where no replay is declared")
+
+    async def _look_why(self, story: Story) -> None:
+        """It was charged before: that it came again is right only if the answer came too late.
+
+        On a machine that is busy with other things the gateway may have given up waiting; then it
+        has just that on record, and not that it was answered.
+        """
+        heard = await self._database.fetchval(
+            "SELECT count(*) FROM intent_state WHERE $1 = ANY(tokens)"
+            " AND state = 'completed' AND status IN (200, 402)",
+            story.token,
+        )
+        if heard:
+            self.wrong.append("it came again after it had been answered")
+        self.late += 1
 
 
 async def tell(story: Story, way: Way, chance: random.Random) -> None:
@@ -146,6 +162,7 @@ async def test_no_number_leaves_without_an_intent_and_none_twice(
             await asyncio.gather(*(merchant() for _ in range(AT_ONCE)))
             await asyncio.sleep(1)  # until what was left alone has come to its end
         assert not chaos.wrong
+        assert chaos.late < STORIES / 4, "answers in time are not heard"
         arrivals = [one for story in chaos.stories.values() for one in story.arrivals]
         assert {CHARGED, NOT_EXECUTED, IN_DOUBT} == set(arrivals)
         assert len(arrivals) > STORIES / 2

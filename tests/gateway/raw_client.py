@@ -21,7 +21,7 @@ from gateway.connections import Limits
 from gateway.errors import NotAuthenticated, UpstreamTimeout
 from gateway.listeners import Listener, start_listener
 from gateway.metrics import Metrics
-from gateway.middleware import Gate, Net
+from gateway.middleware import OWN_POLICY, Gate, Net
 from gateway.request_event import REQUEST_EVENT, EventLog, quiet_logging
 from tests.cards import VISA
 from vault.authorization import State
@@ -95,9 +95,14 @@ class Application:
         raise ValueError(CANARY)
 
     async def fields(self, _request: web.Request) -> web.Response:
-        return web.Response(
+        response = web.Response(
             body=b"<p>", headers={"Content-Security-Policy": POLICY, "Server": "nosy"}
         )
+        response[OWN_POLICY] = True
+        return response
+
+    async def from_elsewhere(self, _request: web.Request) -> web.Response:
+        return web.Response(headers={"Content-Security-Policy": POLICY})
 
     async def read(self, request: web.Request) -> web.Response:
         return self.see(request, await request.read())
@@ -119,6 +124,7 @@ class Application:
         app.router.add_get("/unwritable", self.unwritable, allow_head=False)
         app.router.add_get("/fail-late", self.fail_late, allow_head=False)
         app.router.add_get("/fields", self.fields, allow_head=False)
+        app.router.add_get("/from-elsewhere", self.from_elsewhere, allow_head=False)
         app.router.add_post("/read", self.read)
         app.router.add_route("*", "/out/{route}/{path:.*}", self.outbound)
         return app

@@ -16,6 +16,7 @@ from gateway.listeners import (
     start_listener,
     verify,
 )
+from gateway.middleware import CSP_NOTHING
 from tests.gateway.framing_vectors import CHUNKED, FRAMING, MARKER, TOKENS, VERSIONS, chunked
 from tests.gateway.raw_client import (
     CANARY,
@@ -162,6 +163,12 @@ async def test_a_page_keeps_its_own_content_security_policy() -> None:
         found = headers(await shell.exchange(get(b"/fields", CLOSE)))
         assert found["content-security-policy"] == POLICY
         assert "server" not in found
+
+
+async def test_a_policy_that_came_from_elsewhere_is_not_passed_on() -> None:
+    async with serving() as shell:
+        found = headers(await shell.exchange(get(b"/from-elsewhere", CLOSE)))
+        assert found["content-security-policy"] == CSP_NOTHING
 
 
 # --- time ---------------------------------------------------------------------------------
