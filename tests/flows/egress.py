@@ -41,6 +41,8 @@ HOST: Final = "localhost"
 PROXIED_HOST: Final = "api.processor.test"
 PROXY_LOGIN: Final = "panward:open sesame"
 HASTY_SECONDS: Final = 0.4
+PATIENT_SECONDS: Final = 4.0
+"""An answer that comes at once is heard by then, also on a busy machine: what is not is silence."""
 SHAPED: Final = tuple(name for name in presets.names() if name != "cybersource")
 """CyberSource's calls have to be signed."""
 TLS_TROUBLES: Final = (
@@ -81,8 +83,8 @@ LEADS: Final[Mapping[str, Lead]] = {
     "hasty": Lead("hasty.toml"),
     "hasty_authorize_net": Lead("hasty_authorize_net.toml", credential="own"),
     "hasty_worldpay_wpg": Lead("hasty_worldpay_wpg.toml", credential="own"),
-    "chaos": Lead("hasty.toml"),
-    "chaos_once": Lead("hasty_once.toml"),
+    "chaos": Lead("patient.toml"),
+    "chaos_once": Lead("patient_once.toml"),
     "broken": Lead(),
     "broken_in_tunnel": Lead(),
     "broken_later": Lead(),
@@ -165,15 +167,19 @@ def _write_presets(folder: Path) -> None:
     def text_of(name: str) -> str:
         return (files("gateway.processors") / f"{name}.toml").read_text()
 
-    def hasty(text: str) -> str:
-        text = re.sub("timeout_seconds = .*", f"timeout_seconds = {HASTY_SECONDS}", text)
-        return re.sub("connect_seconds = .*", f"connect_seconds = {HASTY_SECONDS}", text)
+    def hasty(text: str, seconds: float = HASTY_SECONDS) -> str:
+        text = re.sub("timeout_seconds = .*", f"timeout_seconds = {seconds}", text)
+        return re.sub("connect_seconds = .*", f"connect_seconds = {seconds}", text)
+
+    def no_replay(text: str) -> str:
+        return text.replace("replay_seconds = 86_400", "replay_seconds = 0")
 
     stripe = text_of("stripe")
     written = {
         "proxied": stripe.replace("test = []", f'test = ["{PROXIED_HOST}"]'),
         "hasty": hasty(stripe),
-        "hasty_once": hasty(stripe).replace("replay_seconds = 86_400", "replay_seconds = 0"),
+        "patient": hasty(stripe, PATIENT_SECONDS),
+        "patient_once": no_replay(hasty(stripe, PATIENT_SECONDS)),
         "hasty_authorize_net": hasty(text_of("authorize_net")),
         "hasty_worldpay_wpg": hasty(text_of("worldpay_wpg")),
     }

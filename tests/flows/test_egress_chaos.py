@@ -54,7 +54,6 @@ class Story:
     route: str
     key: str = field(default_factory=new_idempotency_key)
     arrivals: list[str] = field(default_factory=list)
-    late: int = 0  # answers that came when the gateway had given up waiting
     answers: list[Reply] = field(default_factory=list)
 
 
@@ -98,25 +97,9 @@ class Chaos:
         if f"Idempotency-Key: {story.key}".lower().encode() not in request.lower():
             self.wrong.append("it came under another key")
         if CHARGED in story.arrivals:
-            await self._look_why(story)
+            self.wrong.append("it came again after it had been answered")
         if story.route == "chaos_once" and IN_DOUBT in story.arrivals:
             self.wrong.append("it came again where no replay is declared")
-
-    async def _look_why(self, story: Story) -> None:
-        """It was charged before: that it came again is right only if the answer came too late.
-
-        On a machine that is busy with other things the gateway may have given up waiting; then it
-        has just that on record, and not that it was answered.
-        """
-        heard = await self._database.fetchval(
-            "SELECT count(*) FROM intent_state WHERE $1 = ANY(tokens)"
-            " AND state = 'completed' AND status IN (200, 402)",
-            story.token,
-        )
-        if heard or story.route == "chaos_once":  # there nothing may come again at all
-            self.wrong.append("it came again after it had been answered")
-        else:
-            story.late += 1
 
 
 async def tell(story: Story, way: Way, chance: random.Random) -> None:
@@ -163,8 +146,6 @@ async def test_no_number_leaves_without_an_intent_and_none_twice(
             await asyncio.gather(*(merchant() for _ in range(AT_ONCE)))
             await asyncio.sleep(1)  # until what was left alone has come to its end
         assert not chaos.wrong
-        late = sum(story.late for story in chaos.stories.values())
-        assert late < STORIES / 4, "answers in time are not heard"
         arrivals = [one for story in chaos.stories.values() for one in story.arrivals]
         assert {CHARGED, NOT_EXECUTED, IN_DOUBT} == set(arrivals)
         assert len(arrivals) > STORIES / 2
@@ -181,7 +162,7 @@ async def check(story: Story, at: Merchant) -> None:
     attempts = [each["state"] for one in found for each in one["attempts"]]
     assert set(attempts) <= {"completed", "unknown", "resolved"}  # all were sent
     assert attempts.count("completed") <= len(story.arrivals) <= len(attempts)
-    assert story.arrivals.count(CHARGED) <= 1 + story.late
+    assert story.arrivals.count(CHARGED) <= 1
     for answer in story.answers:
         assert story.number.encode() not in answer.body
         if answer.status == 200:
