@@ -128,7 +128,11 @@ class Tokenize:
         else:
             sealed, kid = _both(wanted.sealed, wanted.kid, "cvc")
             code, nonce = await self._unsealing.cvc(sealed, kid, sender, token=row.id)
-        await self._cards.attach_cvc(row, Cvc.parse(code), nonce)
+        try:
+            await self._cards.attach_cvc(row, Cvc.parse(code), nonce)
+        except SealedReplayed:
+            self._metrics.unsealed("replayed")
+            raise
 
     async def _card(self, wanted: TokenBody, sender: Sender) -> tuple[Card, Nonce | None]:
         nonce = None

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from nacl.signing import VerifyKey
 
 from gateway.sealed import PADDED_BYTES
 from tests.cards import AMEX, MASTERCARD, VISA
-from tests.flows.deployment import Deployment, Store
+from tests.flows.deployment import Deployment, Store, eventually
 from tests.flows.merchant import (
     APP,
     JSON,
@@ -253,6 +254,30 @@ async def test_a_page_gives_a_stored_card_a_fresh_code(page: Browser) -> None:
     assert (await page.call("POST", path, sealed)).status == 204
     replayed = await page.call("POST", path, sealed)
     assert replayed.told() == (409, "sealed_replayed", None, None)
+
+
+async def test_replays_are_counted_of_cards_and_of_codes(page: Browser) -> None:
+    async def counted() -> float:
+        exposed = await page.shop.wire("GET", page.shop.urls.ops + "/metrics")
+        found = re.findall(
+            r'^panward_sealed_cards_total\{result="replayed"\} (\S+)$', exposed.body.decode(), re.MULTILINE
+        )
+        return float(found[0]) if found else 0.0
+
+    token = await stored(page.shop)
+    path, before = f"/v1/tokens/{token}/cvc", await counted()
+    boxes = {
+        "/v1/tokens": await page.sealed(),
+        path: await page.sealed(card=None, cvc="321", token=token),
+    }
+    for at, box in boxes.items():
+        assert (await page.call("POST", at, box)).status in (201, 204)
+        assert (await page.call("POST", at, box)).status == 409
+
+    async def both() -> bool:
+        return await counted() == before + len(boxes)
+
+    await eventually(both, "a replay is not counted")
 
 
 @pytest.mark.guards("T-77")
