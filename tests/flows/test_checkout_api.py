@@ -259,9 +259,8 @@ async def test_a_page_gives_a_stored_card_a_fresh_code(page: Browser) -> None:
 async def test_replays_are_counted_of_cards_and_of_codes(page: Browser) -> None:
     async def counted() -> float:
         exposed = await page.shop.wire("GET", page.shop.urls.ops + "/metrics")
-        found = re.findall(
-            r'^panward_sealed_cards_total\{result="replayed"\} (\S+)$', exposed.body.decode(), re.MULTILINE
-        )
+        line = r'^panward_sealed_cards_total\{result="replayed"\} (\S+)$'
+        found = re.findall(line, exposed.body.decode(), re.MULTILINE)
         return float(found[0]) if found else 0.0
 
     token = await stored(page.shop)
