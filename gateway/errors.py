@@ -207,6 +207,98 @@ class EdgeKeysUnavailable(GatewayError):
     retryable = True
 
 
+# --- the way to the merchant's own endpoints ----------------------------------------------
+
+
+class CardFieldRefused(GatewayError):
+    """A declared field does not hold a card that can be stored: nothing was passed on."""
+
+    code = "card_invalid"
+
+    def __init__(self, field: str, reason: str) -> None:
+        """`field` is the filter's selector, `reason` a word of ours."""
+        super().__init__()
+        self.field = field
+        self.reason = reason
+
+
+class UndeclaredCard(GatewayError):
+    """A card number stands where none is declared: nothing was passed on."""
+
+    code = "undeclared_card"
+
+    def __init__(self, field: str) -> None:
+        """`field` names the place, as `gateway.strays.shown` does."""
+        super().__init__()
+        self.field = field
+
+
+class BodyUnreadable(GatewayError):
+    """The body is not what its content type says: nothing was passed on."""
+
+    code = "body_unreadable"
+
+    def __init__(self, reason: str) -> None:
+        """`reason` is the one of `Malformed`."""
+        super().__init__()
+        self.reason = reason
+
+
+class InflationRefused(GatewayError):
+    """The body is compressed beyond what is accepted, or not as it says."""
+
+    code = "inflation_refused"
+
+    def __init__(self, reason: str) -> None:
+        """`reason` is ratio, size, time or broken."""
+        super().__init__()
+        self.reason = reason
+
+
+class MerchantFailed(GatewayError):
+    """The merchant's endpoint could not be asked, or did not answer as it must."""
+
+    code = "merchant_failed"
+
+
+class MerchantUnreachable(MerchantFailed):
+    """The merchant's endpoint refuses connections, or its name does not resolve."""
+
+    code = "merchant_unreachable"
+    retryable = True
+
+
+class MerchantBusy(MerchantFailed):
+    """The merchant's endpoint has as many requests as its route allows."""
+
+    code = "merchant_busy"
+    retryable = True
+
+
+class MerchantTimeout(MerchantFailed):
+    """The merchant's endpoint did not answer in time."""
+
+    code = "merchant_timeout"
+
+
+class MerchantTlsError(MerchantFailed):
+    """The merchant's certificate or TLS was not acceptable."""
+
+    code = "merchant_tls_error"
+
+
+class MerchantProtocolError(MerchantFailed):
+    """The merchant's answer is not valid HTTP, or broke off."""
+
+    code = "merchant_protocol_error"
+
+
+class MerchantReplyRefused(MerchantFailed):
+    """The merchant's answer is of a kind that its route does not pass, or cannot be read."""
+
+    code = "merchant_reply_refused"
+
+
 # --- the way out --------------------------------------------------------------------------
 
 

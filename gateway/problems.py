@@ -37,6 +37,7 @@ class Fault(StrEnum):
     CLIENT = "client"
     OURS = "ours"
     PROCESSOR = "processor"
+    MERCHANT = "merchant"
     SHED = "shed"
 
 
@@ -50,7 +51,7 @@ class Row:
     sealed: bool = False
 
 
-_OURS, _PROCESSOR = Fault.OURS, Fault.PROCESSOR
+_OURS, _PROCESSOR, _MERCHANT = Fault.OURS, Fault.PROCESSOR, Fault.MERCHANT
 
 PROBLEMS: Final[Mapping[type[Exception], Row]] = {
     # the request itself
@@ -78,6 +79,18 @@ PROBLEMS: Final[Mapping[type[Exception], Row]] = {
     edge.CardTesting: Row(429, "Too many cards were refused"),
     edge.OriginRefused: Row(403, "The page's origin is not on the key's list"),
     edge.EdgeKeysUnavailable: Row(503, "There is no sealing key yet", _OURS),
+    # the way to the merchant's own endpoints
+    edge.CardFieldRefused: Row(422, "A card's field is not valid"),
+    edge.UndeclaredCard: Row(422, "A card number stands where none is declared"),
+    edge.BodyUnreadable: Row(422, "The body is not what its content type says"),
+    edge.InflationRefused: Row(413, "The body is compressed beyond what is accepted"),
+    edge.MerchantFailed: Row(502, "The merchant's endpoint could not be used", _MERCHANT),
+    edge.MerchantUnreachable: Row(502, "The merchant's endpoint cannot be reached", _MERCHANT),
+    edge.MerchantBusy: Row(503, "The merchant's endpoint is busy", _MERCHANT),
+    edge.MerchantTimeout: Row(504, "The merchant's endpoint did not answer in time", _MERCHANT),
+    edge.MerchantTlsError: Row(502, "The merchant's TLS is not acceptable", _MERCHANT),
+    edge.MerchantProtocolError: Row(502, "The merchant's answer is malformed", _MERCHANT),
+    edge.MerchantReplyRefused: Row(502, "The merchant's answer was withheld", _MERCHANT),
     # the way out
     edge.CredentialsMissing: Row(503, "The processor's credentials are not set", _OURS),
     edge.CredentialsRefused: Row(502, "The processor refuses the stored credentials", _OURS),
