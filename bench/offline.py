@@ -25,7 +25,7 @@ from bench.sealing import PublishedKey, PublishedKeys, sealed_bodies
 from gateway.commands.ledger import check_log
 from gateway.custody import utc_now
 from gateway.embedded import TRIAL_ORIGINS
-from gateway.scan import Sought, contains_any, count_card_like
+from gateway.echoes import Sought, contains_any, count_card_like
 from gateway.sealed import Sender, Unsealing
 from vault.batching import Batching
 from vault.db import Database

@@ -6,9 +6,16 @@ card. In one process that is a boundary of code; only separate processes make it
 
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Collection,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 from secrets import SystemRandom
@@ -22,6 +29,7 @@ from gateway.api.health import Health
 from gateway.api.ledger import LedgerHandlers, TileHandlers
 from gateway.api.tokens import Tokens
 from gateway.applications import (
+    inbound_application,
     ops_application,
     private_application,
     public_application,
@@ -37,8 +45,10 @@ from gateway.connect import ConnectListener, ConnectSettings, start_connect
 from gateway.connections import Limits
 from gateway.custody import Custody, open_custody, utc_now
 from gateway.duties import gauges, probes, refreshed_crls, repeating, watch
+from gateway.fronting import contexts_by_name, open_fronting
 from gateway.hosting import Hosting, open_hosting
 from gateway.in_flight import InFlight
+from gateway.inbound_proxy import InboundProxy
 from gateway.lanes import Guards, Lane
 from gateway.leaf_certificates import LeafCertificates
 from gateway.limits import CallLimits
@@ -78,6 +88,8 @@ WATCH_SECONDS: Final = 1.0
 CRL_SECONDS: Final = 600.0
 PROXIED: Final = ("/out/",)
 ALL_PROXIED: Final = ("/",)
+INBOUND_HEADER_BYTES_MAX: Final = 16_384  # merchants' cookies are theirs to bound
+INBOUND_HEADERS_MAX: Final = 100
 
 _chance: Final = SystemRandom().random
 
@@ -129,6 +141,7 @@ class _Stories:
     merchants: Merchants
     handlers: Tokens
     hosting: Hosting
+    inbound: InboundProxy | None
     lanes: Mapping[str, Lane]
     outbound: Outbound
     in_flight: InFlight
@@ -166,6 +179,9 @@ async def _open_stories(
         TenantTable(custody.database), env=config.env, now=utc_now, monotonic=time.monotonic
     )
     hosting = await open_hosting(config, custody, merchants, publishing, log, metrics)
+    inbound = await open_fronting(config, custody, cards, hosting.guard, log, metrics)
+    if inbound is not None:
+        stack.push_async_callback(inbound.close)
     in_flight = InFlight(lambda kind: log.incident(Incident("task_failed", error=kind.__name__)))
     crls: WeakKeyDictionary[ssl.SSLContext, Path] = WeakKeyDictionary()  # those in use
     lanes = {route.name: _lane(route, custody, stack, metrics, crls) for route in config.routes}
@@ -243,6 +259,7 @@ async def _open_stories(
         merchants,
         handlers,
         hosting,
+        inbound,
         lanes,
         outbound,
         in_flight,
@@ -325,30 +342,21 @@ async def _open_listeners(
         (route.preset.timeout_seconds for route in config.routes), default=0.0
     )
     opened: dict[str, Listener | ConnectListener] = {}
-    for name, app, listener, proxied in _audiences(config, stories, health):
-        names = {listener.host, "localhost", *listener.names}
-        gate = Gate(
-            hosts=frozenset(names | _signed_hosts(config) if proxied else names),
-            proxied=proxied,
-            trusted=tuple(map(ip_network, listener.trusted_proxies)),
-        )
-        opened[name] = await start_listener(
-            app,
-            _context(config, listener),
+    for audience in _audiences(config, stories, health):
+        listener = audience.listener
+        opened[audience.name] = await start_listener(
+            audience.app,
+            _context(config, listener, passes_on=audience.gate.passes_on),
             (listener.host, listener.port),
             net=Net(
-                name,
-                gate,
+                audience.name,
+                audience.gate,
                 log=log,
                 metrics=metrics,
                 chance=_chance,
                 denied=stories.publishing.denied,
             ),
-            limits=Limits(
-                keepalive_seconds=listener.keepalive_seconds,
-                shutdown_seconds=drain_seconds,
-                connections_per_address_max=listener.connections_per_address_max,
-            ),
+            limits=_limits(audience, drain_seconds),
         )
     if config.listeners.connect is not None:
         opened["connect"] = await _connect(config, stories, drain_seconds, log, metrics)
@@ -429,10 +437,17 @@ def _proxy_url(config: Config, opened: Mapping[str, Listener | ConnectListener])
     return f"{scheme}://{connect.host}:{opened['connect'].port}"
 
 
-def _audiences(
-    config: Config, stories: _Stories, health: Health
-) -> list[tuple[str, web.Application, ListenerConfig, tuple[str, ...]]]:
-    """Every listener: its name, what it serves, and which of its paths are a processor's."""
+@dataclass(frozen=True, slots=True)
+class _Audience:
+    """A listener: what it serves, and whom it lets in."""
+
+    name: str
+    app: web.Application
+    listener: ListenerConfig
+    gate: Gate
+
+
+def _audiences(config: Config, stories: _Stories, health: Health) -> Iterator[_Audience]:
     listeners, outbound = config.listeners, stories.outbound
     authorizations = AuthorizationHandlers(
         stories.table, stories.authorizations, stories.merchants, env=config.env
@@ -441,15 +456,55 @@ def _audiences(
         stories.publishing.log, OwnEvents(stories.custody.database), stories.merchants
     )
     private = private_application(stories.handlers, authorizations, outbound, ledger)
-    return [
-        ("public", _public(stories), listeners.public, ()),
-        ("private", private, listeners.private, PROXIED),
-        ("ops", ops_application(health, _tiles(config, stories)), listeners.ops, ()),
-        *(
-            (f"route_{name}", route_application(outbound, stories.lanes[name]), one, ALL_PROXIED)
-            for name, one in listeners.of_route.items()
-        ),
-    ]
+    ops = ops_application(health, _tiles(config, stories))
+    signed = _signed_hosts(config)
+    yield _audience("public", _public(stories), listeners.public, ())
+    yield _audience("private", private, listeners.private, PROXIED, also=signed)
+    yield _audience("ops", ops, listeners.ops, ())
+    for name, one in listeners.of_route.items():
+        app = route_application(outbound, stories.lanes[name])
+        yield _audience(f"route_{name}", app, one, ALL_PROXIED, also=signed)
+    if listeners.inbound is not None and stories.inbound is not None:
+        gate = Gate(
+            hosts=stories.inbound.hosts,
+            proxied=ALL_PROXIED,
+            trusted=tuple(map(ip_network, listeners.inbound.trusted_proxies)),
+            passes_on=True,
+        )
+        app = inbound_application(stories.inbound)
+        yield _Audience("inbound", app, listeners.inbound, gate)
+
+
+def _audience(
+    name: str,
+    app: web.Application,
+    listener: ListenerConfig,
+    proxied: tuple[str, ...],
+    *,
+    also: Collection[str] = (),
+) -> _Audience:
+    gate = Gate(
+        hosts=frozenset({listener.host, "localhost", *listener.names, *also}),
+        proxied=proxied,
+        trusted=tuple(map(ip_network, listener.trusted_proxies)),
+    )
+    return _Audience(name, app, listener, gate)
+
+
+def _limits(audience: _Audience, drain_seconds: float) -> Limits:
+    limits = Limits(
+        keepalive_seconds=audience.listener.keepalive_seconds,
+        shutdown_seconds=drain_seconds,
+        connections_per_address_max=audience.listener.connections_per_address_max,
+    )
+    if not audience.gate.passes_on:
+        return limits
+    return replace(
+        limits,
+        line_bytes_max=INBOUND_HEADER_BYTES_MAX,
+        field_bytes_max=INBOUND_HEADER_BYTES_MAX,
+        headers_max=INBOUND_HEADERS_MAX,
+    )
 
 
 def _public(stories: _Stories) -> web.Application:
@@ -469,13 +524,16 @@ def _tiles(config: Config, stories: _Stories) -> TileHandlers:
     return TileHandlers(stories.publishing.log, auditors, public_keys=public_keys)
 
 
-def _context(config: Config, listener: ListenerConfig) -> ssl.SSLContext:
+def _context(config: Config, listener: ListenerConfig, *, passes_on: bool) -> ssl.SSLContext:
     ca_file = listener.client_ca_file
-    return server_context(
+    context = server_context(
         config.file(listener.certificate_file),
         config.file(listener.private_key_file),
         client_ca=None if ca_file is None else config.file(ca_file),
     )
+    if passes_on:
+        contexts_by_name(config.inbound, context)
+    return context
 
 
 async def _drain(

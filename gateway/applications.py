@@ -12,6 +12,7 @@ from gateway.api.ledger import LedgerHandlers, TileHandlers
 from gateway.api.tokens import Tokens
 from gateway.checkout.pages import CheckoutPages
 from gateway.cross_origin import CrossOrigin
+from gateway.inbound_proxy import InboundProxy
 from gateway.lanes import Lane
 from gateway.outbound import Outbound
 
@@ -81,4 +82,11 @@ def route_application(outbound: Outbound, lane: Lane) -> web.Application:
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handle)
+    return app
+
+
+def inbound_application(inbound: InboundProxy) -> web.Application:
+    """What stands in front of merchants' own endpoints: every path is theirs."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", inbound.handle, expect_handler=inbound.expect)
     return app

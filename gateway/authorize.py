@@ -58,11 +58,10 @@ from vault.authorization import (
 )
 from vault.authorization_table import Attempt
 from vault.authorizations import Answer, Authorizations, Call, Ending, Intent
-from vault.card import Expiry
-from vault.card_vault import CardOpener
+from vault.card_opener import CardOpener
 from vault.claim_table import ClaimHold
 from vault.doubts import Doubts
-from vault.errors import CustodyError, CvcExpired, Overloaded, TokenUnknown
+from vault.errors import CustodyError, CvcExpired, ExpiryUnknown, Overloaded, TokenUnknown
 from vault.ids import authorization_id
 from vault.intent_table import ClaimLost
 from vault.ledger.entry import Actor, Opening
@@ -171,8 +170,8 @@ class Authorize:
         """Carry out one submission and tell what became of it.
 
         Raises IdempotencyKeyOpen, IdempotencyKeyReused or OutcomeUnknown by the claim table,
-        and whatever ends it before its intent: TokenUnknown, CvcExpired, TokenInUse, any
-        KeysError, StoreUnavailable, LedgerUnavailable, LedgerSealed or Overloaded.
+        and whatever ends it before its intent: TokenUnknown, CvcExpired, ExpiryUnknown, TokenInUse,
+        any KeysError, StoreUnavailable, LedgerUnavailable, LedgerSealed or Overloaded.
         """
         if self._in_flight.is_full:  # before anything is claimed for it
             raise Overloaded
@@ -326,12 +325,14 @@ class Authorize:
         raise IdempotencyKeyOpen
 
     async def _load(self, submission: Submission) -> _Cards:
-        """Find every token of the order. Raises TokenUnknown, CvcExpired."""
+        """Find every token of the order. Raises TokenUnknown, CvcExpired, ExpiryUnknown."""
         texts = submission.order.tokens
         found = await self._tokens.load_all(submission.tenant, texts)
         rows = {text: row for text, row in zip(texts, found, strict=True) if row is not None}
         if len(rows) < len(texts):
             raise TokenUnknown
+        if any(rows[text].expiry is None for text in submission.order.dated):
+            raise ExpiryUnknown
         opens = (
             (_opening(one, rows[one.token]), rows[one.token]) for one in submission.order.opens
         )
@@ -503,7 +504,7 @@ def _opened_cards(
             token=cards.rows[text].id,
             pan=pan,
             cvc=cvcs.get(text),
-            expiry=Expiry(cards.rows[text].exp_year, cards.rows[text].exp_month),
+            expiry=cards.rows[text].expiry,
         )
         for text, pan in pans.items()
     }

@@ -4,6 +4,7 @@ What never may live here: reading sense into the bytes, which is for the codecs 
 """
 
 import asyncio
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +29,8 @@ class Pace:
 
 
 PACE: Final = Pace()
+UPLOADS: Final = Pace(start_seconds=10.0, seconds_max=float("inf"))
+"""Of bodies whose size is not bounded by what they are for: the rate alone."""
 
 
 async def read_body(
@@ -58,6 +61,34 @@ async def read_whole_body(request: web.BaseRequest, limit: int, pace: Pace = PAC
     if len(body) > limit:
         raise TooLarge
     return bytes(body)
+
+
+async def read_pieces(
+    content: StreamReader, limit: int, pace: Pace = UPLOADS
+) -> AsyncGenerator[bytes]:
+    """Yield a body as it comes, at most `limit` bytes, fast enough.
+
+    Raises TooLarge, BodyTooSlow, Malformed, ClientGone.
+    """
+    loop = asyncio.get_running_loop()
+    begun, received = loop.time(), 0
+    refusal: GatewayError | None = None
+    while refusal is None:
+        try:
+            async with asyncio.timeout_at(begun + pace.seconds_until(received)):
+                piece = await content.readany()
+        except TimeoutError:
+            refusal = BodyTooSlow()
+        except ConnectionError:
+            refusal = ClientGone()
+        else:
+            if not piece:
+                return
+            received += len(piece)
+            if received > limit:
+                raise TooLarge
+            yield piece
+    raise refusal
 
 
 def _check_type(value: str, content_types: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ import typer
 from gateway.commands.auditors import auditors
 from gateway.commands.authorizations import authorizations
 from gateway.commands.ca import ca
+from gateway.commands.card_files import import_, redact
 from gateway.commands.checkout_snippet import snippet
 from gateway.commands.credentials import credentials
 from gateway.commands.demo import demo
@@ -41,6 +42,8 @@ app.command("explain")(explain_command)
 app.command("witness")(witness)
 app.command("page-check")(page_check)
 app.command("snippet")(snippet)
+app.command("import")(import_)
+app.command("redact")(redact)
 app.add_typer(tenants, name="tenants")
 app.add_typer(credentials, name="credentials")
 app.add_typer(edge_keys, name="edge-keys")

@@ -4,7 +4,6 @@ Secrets are never in it: it names files that hold them. Paths are relative to th
 """
 
 import base64
-import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -29,10 +28,12 @@ from gateway.config_rules import (
     check_checkout,
     check_connect,
     check_dsn,
+    check_inbound,
     check_ledger,
     check_listeners,
     check_vault_address,
 )
+from gateway.inbound.endpoints import Endpoint, check_ca, endpoints_of
 from gateway.limits import BURST, CONCURRENCY, PER_SECOND
 from gateway.preset import Preset
 from gateway.preset_rules import problems_of
@@ -80,6 +81,7 @@ class Config(Struct, frozen=True):
     database: DatabaseConfig
     ledger: LedgerConfig
     routes: tuple[Route, ...]
+    inbound: tuple[Endpoint, ...]
     checkout: CheckoutConfig
     embedded: Path | None
 
@@ -137,12 +139,14 @@ def _checked(parsed: ConfigFile, path: Path) -> Config:
         database=parsed.database,
         ledger=parsed.ledger,
         routes=tuple(_route(route, parsed, path.absolute().parent) for route in parsed.routes),
+        inbound=endpoints_of(parsed.inbound, path.absolute().parent),
         checkout=parsed.checkout,
         embedded=path.absolute().parent / parsed.embedded.folder if parsed.embedded else None,
     )
     _check_files(config)
     check_listeners(parsed.listeners, names)
     check_checkout(parsed.checkout)
+    check_inbound(parsed)
     if parsed.listeners.connect is not None:
         _check_connect_names(config.routes)
     check_ledger(parsed.ledger)
@@ -152,12 +156,7 @@ def _checked(parsed: ConfigFile, path: Path) -> Config:
 
 def _check_files(config: Config) -> None:
     listeners = config.listeners
-    named = [
-        ("listeners.public", listeners.public),
-        ("listeners.private", listeners.private),
-        ("listeners.ops", listeners.ops),
-        *((f"listeners.of_route.{name}", one) for name, one in listeners.of_route.items()),
-    ]
+    named = [(f"listeners.{name}", one) for name, one in listeners.named().items()]
     check_audiences(listeners)
     ports = [(listener.host, listener.port) for _, listener in named]
     if listeners.connect is not None:
@@ -188,7 +187,7 @@ def _route(route: RouteConfig, parsed: ConfigFile, folder: Path) -> Route:
     _check_pairs(route, where)
     ca_file = folder / route.ca_file if route.ca_file else None
     if ca_file is not None:
-        _check_ca(ca_file, where)
+        check_ca(ca_file, where)
     proxy = _named(route.egress_proxy, allow, where) if route.egress_proxy else None
     if proxy is not None and not (route.egress_proxy or "").endswith(f":{proxy.port}"):
         raise StartRefused(f"{where}: egress_proxy must say its port")
@@ -304,17 +303,6 @@ def _check_host(
         raise StartRefused(f"{where}: an embedded deployment never speaks to a live processor")
     if parsed.env == "live" and test and not live:
         raise StartRefused(f"{where}: a test host in a live deployment")
-
-
-def _check_ca(path: Path, where: str) -> None:
-    try:
-        ssl.create_default_context(cafile=str(path))
-    except (OSError, ssl.SSLError):
-        readable = False
-    else:
-        readable = True
-    if not readable:
-        raise StartRefused(f"{where}: {path} holds no certificate authority")
 
 
 def vault_access(config: Config, login: LoginConfig) -> VaultAccess:

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.inbound.rules import InboundConfig
 from gateway.limits import BURST, CONCURRENCY, PER_SECOND
 
 ROUTE_NAME: Final = "^[a-z0-9_-]{1,64}$"
@@ -55,6 +56,8 @@ class ListenersConfig(Struct, frozen=True, forbid_unknown_fields=True):
     connect: ConnectConfig | None = None
     of_route: dict[str, ListenerConfig] = {}
     """By route: a port where the whole path is the processor's, for SDKs that take no path."""
+    inbound: ListenerConfig | None = None
+    """In front of merchants' own endpoints: `[[inbound]]` says which."""
 
     def named(self) -> dict[str, ListenerConfig]:
         """Every listener of HTTP by its name."""
@@ -62,6 +65,7 @@ class ListenersConfig(Struct, frozen=True, forbid_unknown_fields=True):
             "public": self.public,
             "private": self.private,
             "ops": self.ops,
+            **({} if self.inbound is None else {"inbound": self.inbound}),
             **{f"of_route.{name}": one for name, one in self.of_route.items()},
         }
 
@@ -184,5 +188,6 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
     database: DatabaseConfig
     ledger: LedgerConfig
     routes: tuple[RouteConfig, ...] = ()
+    inbound: tuple[InboundConfig, ...] = ()
     checkout: CheckoutConfig = CheckoutConfig()
     embedded: EmbeddedConfig | None = None

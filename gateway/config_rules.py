@@ -9,7 +9,13 @@ from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
 
 from gateway.addresses import AddressAllow, HostRefused, is_proxy_network
-from gateway.config_file import CheckoutConfig, ConnectConfig, LedgerConfig, ListenersConfig
+from gateway.config_file import (
+    CheckoutConfig,
+    ConfigFile,
+    ConnectConfig,
+    LedgerConfig,
+    ListenersConfig,
+)
 from gateway.https_client import HttpsUrl
 from gateway.witness_client import witness_key
 from vault.edge_keys import LIFE_MAX
@@ -21,6 +27,19 @@ def check_checkout(checkout: CheckoutConfig) -> None:
     hours = checkout.edge_key_hours + checkout.edge_key_overlap_hours
     if timedelta(hours=hours) > LIFE_MAX:
         raise StartRefused("checkout: an edge key may live for two weeks, its overlap included")
+
+
+def check_inbound(parsed: ConfigFile) -> None:
+    """Routes need their listener, and no host may mean two things."""
+    if parsed.listeners.inbound is None:
+        if parsed.inbound:
+            raise StartRefused("inbound: routes need a listener, [listeners.inbound]")
+        return
+    if not parsed.inbound:
+        raise StartRefused("listeners.inbound: there is no [[inbound]] route for it")
+    names = [route.name for route in parsed.inbound]
+    if len(set(names)) != len(names):
+        raise StartRefused("inbound: two routes have the same name")
 
 
 def check_listeners(listeners: ListenersConfig, routes: Sequence[str]) -> None:
@@ -73,8 +92,8 @@ def check_dsn(dsn: str, setting: str) -> None:
 
 
 def check_audiences(listeners: ListenersConfig) -> None:
-    for name, listener in (("public", listeners.public), ("ops", listeners.ops)):
-        if listener.client_ca_file is not None:
+    for name, listener in listeners.named().items():
+        if name in ("public", "ops", "inbound") and listener.client_ca_file is not None:
             raise StartRefused(f"listeners.{name}: client_ca_file is for private and of_route")
 
 

@@ -21,12 +21,16 @@ from vault.errors import StartRefused
 
 BACKLOG: Final = 512
 ACCEPTS_AT_ONCE: Final = 64  # then others have their turn on the event loop
-LISTENERS: Final = 5  # public, private, ops, connect, and one of a route's own
+LISTENERS: Final = 6  # public, private, ops, connect, inbound, and one of a route's own
 CONNECTIONS_MAX: Final = 4096
 FILES_RESERVED: Final = 128
 """Descriptors that connections never take: processors, Vault, PostgreSQL, logs."""
 PAUSE_SECONDS: Final = 1.0
 SETTLE_SECONDS: Final = 2.0
+
+LINE_BYTES_MAX: Final = 4096
+FIELD_BYTES_MAX: Final = 4096
+HEADERS_MAX: Final = 64
 
 FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n"
@@ -48,6 +52,9 @@ class Limits:
     lingering_seconds: float = 2.0
     """How long the rest of a refused body is read, so that the refusal is."""
     write_seconds: float = 10.0
+    line_bytes_max: int = LINE_BYTES_MAX
+    field_bytes_max: int = FIELD_BYTES_MAX
+    headers_max: int = HEADERS_MAX
 
 
 def connections_for(files_max: int) -> int:

@@ -13,6 +13,7 @@ import functools
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import ip_address
 from typing import Final
 
 import aiohttp
@@ -34,7 +35,9 @@ LAST_GOOD_SECONDS: Final = 600.0  # how long it serves while questions fail
 ASK_AGAIN_SECONDS: Final = 1.0  # how long after a failure nobody asks
 KEEPALIVE_SECONDS: Final = 15.0  # below any processor's own, so that we close first
 HAPPY_EYEBALLS_SECONDS: Final = 0.25  # RFC 8305 8
+GOODBYE_SECONDS: Final = 2.0  # for what a WebSocket says last
 INTERIM_REPLIES_MAX: Final = 10  # 1xx: nobody sends more in earnest
+HEAD_WIRE_BYTES_MAX: Final = 1_048_576  # up to a reply's head, where its body has no limit
 SWITCHING_PROTOCOLS: Final = 101  # is final (RFC 9110 15.2.2), and never asked for
 
 
@@ -44,6 +47,13 @@ class AddressDenied(OSError):
 
 class LookupFailed(OSError):
     """The name has no address now."""
+
+
+def _is_denied(address: str, allow: AddressAllow, *, listed_only: bool) -> bool:
+    """Whether this is not dialed; without TLS nothing but the address tells who answers there."""
+    if forbidden(address, allow) is not None:
+        return True
+    return listed_only and not allow.permits(ip_address(address))
 
 
 async def system_lookup(host: str, port: int) -> Sequence[str]:
@@ -57,10 +67,18 @@ class CheckedResolver(AbstractResolver):
     """The addresses of one host: asked for once, each checked, the last good ones kept."""
 
     def __init__(
-        self, host: str, allow: AddressAllow, *, lookup: Lookup, clock: Callable[[], float]
+        self,
+        host: str,
+        allow: AddressAllow,
+        *,
+        lookup: Lookup,
+        clock: Callable[[], float],
+        listed_only: bool = False,
     ) -> None:
+        """`listed_only`: every answer has to be in `allow`; a public one will not do."""
         self._host = host
         self._allow = allow
+        self._listed_only = listed_only
         self._lookup = lookup
         self._clock = clock
         self._one_question = asyncio.Lock()
@@ -96,7 +114,7 @@ class CheckedResolver(AbstractResolver):
         now = self._clock()
         if now >= self._fresh_until:
             answers = await self._ask(port)
-            if any(forbidden(answer, self._allow) for answer in answers):
+            if any(self._is_denied(answer) for answer in answers):
                 raise AddressDenied  # and what was good before is not used: somebody is at it
             if answers:
                 self._known = _first_two(answers)
@@ -106,6 +124,9 @@ class CheckedResolver(AbstractResolver):
         if not self._known or now >= self._good_until:
             raise LookupFailed
         return self._known
+
+    def _is_denied(self, address: str) -> bool:
+        return _is_denied(address, self._allow, listed_only=self._listed_only)
 
     async def _ask(self, port: int) -> Sequence[str]:
         if self._host == "localhost":
@@ -135,12 +156,21 @@ class _Wire(ResponseHandler):
     _interim_replies = 0
     _bytes_left = 0
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, reply_wire_bytes_max: int) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, reply_wire_bytes_max: int | None, *, upgrades: bool
+    ) -> None:
         super().__init__(loop)
-        self._reply_wire_bytes_max = reply_wire_bytes_max
+        self._bounds_bodies = reply_wire_bytes_max is not None
+        self._reply_wire_bytes_max = reply_wire_bytes_max or HEAD_WIRE_BYTES_MAX
+        self._upgrades = upgrades
 
     def close(self) -> None:
         """Hang up at once: a polite goodbye waits half a minute for a peer who does not answer."""
+        transport = self.transport
+        if self._upgrades and self.upgraded and transport is not None:
+            super().close()  # a WebSocket's last frame says why it ends: it still goes out
+            self._loop.call_later(GOODBYE_SECONDS, transport.abort)
+            return
         self.abort()
 
     def set_response_params(self, **params: object) -> None:
@@ -151,11 +181,15 @@ class _Wire(ResponseHandler):
         self._bytes_left = self._reply_wire_bytes_max
 
     def data_received(self, data: bytes) -> None:
+        if self._upgrades and self.upgraded:  # frames of a WebSocket, which has limits of its own
+            super().data_received(data)
+            return
         if data and not self._asked and (self._payload is None or self._payload.is_eof()):
             self.abort()
             return
         self._bytes_left -= len(data)
-        if self._bytes_left < 0:  # the parser skips blank lines and the like without end
+        if self._bytes_left < 0 and (self._asked or self._bounds_bodies):
+            # the parser skips blank lines and the like without end
             self._refuse("too many bytes for one reply")
             return
         super().data_received(data)
@@ -193,35 +227,41 @@ class CheckedConnector(aiohttp.TCPConnector):
     def __init__(  # noqa: PLR0913 - the parts of one wiring
         self,
         resolver: AbstractResolver,
-        context: ssl.SSLContext,
+        context: ssl.SSLContext | None,
         allow: AddressAllow,
         *,
         limit: int,
         reuse: bool,
-        reply_wire_bytes_max: int,
+        reply_wire_bytes_max: int | None,
         dialed: Callable[[], None],
         tunnel: Tunnel | None = None,
+        keepalive_seconds: float | None = None,
+        upgrades: bool = False,
     ) -> None:
         """`dialed` is called in the sender's context when TCP is there and TLS is not yet.
 
-        With a `tunnel`, the resolver and the addresses are its proxy's.
+        With a `tunnel`, the resolver and the addresses are its proxy's. Without a `context` only
+        plain HTTP is spoken, and only to an address that `allow` lists. With `upgrades` a
+        connection may become a WebSocket. `keepalive_seconds`: instead of KEEPALIVE_SECONDS.
         """
 
         def wire() -> ResponseHandler:
             dialed()
-            return _Wire(self._loop, reply_wire_bytes_max)
+            return _Wire(self._loop, reply_wire_bytes_max, upgrades=upgrades)
 
         self._tunnel = tunnel
         self._context = context
-        self._checked_socket = functools.partial(_checked_socket, allow)
+        self._checked_socket = functools.partial(
+            _checked_socket, allow, listed_only=context is None
+        )
         super().__init__(
             resolver=resolver,
             use_dns_cache=False,  # the resolver's own can tell stale from forbidden
-            ssl=context,
+            ssl=True if context is None else context,
             limit=limit,
             limit_per_host=limit,
             force_close=not reuse,
-            keepalive_timeout=KEEPALIVE_SECONDS if reuse else None,
+            keepalive_timeout=(keepalive_seconds or KEEPALIVE_SECONDS) if reuse else None,
             happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS,
             socket_factory=self._checked_socket,
         )
@@ -254,8 +294,10 @@ class CheckedConnector(aiohttp.TCPConnector):
         return self._convert_hosts_to_addr_infos(found)
 
 
-def _checked_socket(allow: AddressAllow, info: aiohttp.AddrInfoType) -> socket.socket:
+def _checked_socket(
+    allow: AddressAllow, info: aiohttp.AddrInfoType, *, listed_only: bool
+) -> socket.socket:
     family, kind, protocol, _, address = info
-    if forbidden(str(address[0]), allow) is not None:
+    if _is_denied(str(address[0]), allow, listed_only=listed_only):
         raise AddressDenied
     return socket.socket(family, kind, protocol)

@@ -43,7 +43,12 @@ LOGIN_NAMES: Final = {
     "break_glass": "break-glass",
 }
 """The logins as the configuration and as HashiCorp Vault names them."""
-LISTENERS: Final = ("public", "private", "ops", "connect", "sandbox", "shop")
+LISTENERS: Final = (
+    *("public", "private", "ops", "connect", "inbound"),
+    *("sandbox", "shop", "old_shop"),
+)
+OWN_INBOUND: Final = "inbound.toml"
+"""`[[inbound]]` routes of one's own, beside `panward.toml`; the demo's is left out then."""
 TRIAL_ORIGINS: Final = ("http://localhost:8000", "http://127.0.0.1:8000")
 """Where `python -m http.server` shows a page that one tries."""
 ORIGIN: Final = "panward.test/embedded"
@@ -89,6 +94,7 @@ class Credentials(msgspec.Struct, frozen=True):
     publishable_key: str
     secret_key: str
     auditor_key: str | None
+    inbound_url: str | None = None
 
     def __repr__(self) -> str:
         return "Credentials"
@@ -185,7 +191,11 @@ async def embedded_deployment(
         try:
             write_files(parts)
             config = load_config(parts.folder / "panward.toml")
-            await _provide_tenant(parts, config, sandbox, at=at)
+            tenant = await _provide_tenant(parts, config, sandbox, at=at)
+            write_private(
+                parts.folder / "panward.toml", configuration(parts, inbound_of=tenant).encode()
+            )
+            config = load_config(parts.folder / "panward.toml")
             yield EmbeddedDeployment(children, parts, sandbox, config)
         finally:
             await sandbox.stop()
@@ -201,8 +211,12 @@ def write_files(parts: EmbeddedParts) -> None:
     write_private(parts.folder / "panward.toml", configuration(parts).encode())
 
 
-def configuration(parts: EmbeddedParts) -> str:
-    """The text of an embedded deployment's `panward.toml`; also the sample of one."""
+def configuration(parts: EmbeddedParts, *, inbound_of: str | None = None) -> str:
+    """The text of an embedded deployment's `panward.toml`; also the sample of one.
+
+    `inbound_of` is the tenant of the trial's inbound route; without it there is none.
+    """
+    names = ("public", "private", "ops", *(() if inbound_of is None else ("inbound",)))
     listeners = "\n".join(
         f"""
 [listeners.{name}]
@@ -211,7 +225,7 @@ port = {parts.ports[name]}
 certificate_file = {_quoted(parts.tls_cert_file)}
 private_key_file = {_quoted(parts.tls_key_file)}
 keepalive_seconds = 10{PUBLIC_LIMITS if name == "public" else ""}"""
-        for name in ("public", "private", "ops")
+        for name in names
     )
     logins = "\n".join(
         f"""
@@ -251,6 +265,7 @@ origin = "{ORIGIN}"
 reserve_bytes = {RESERVE_BYTES}
 
 {_routes(parts)}
+{"" if inbound_of is None else _inbound(parts, inbound_of)}
 [embedded]
 folder = "."
 """
@@ -284,6 +299,31 @@ unknown_replay = "{"within_lifetime" if name == "stripe" else "never"}"
     )
 
 
+def _inbound(parts: EmbeddedParts, tenant: str) -> str:
+    """What stands in front of the demo's old shop, or what somebody tries instead."""
+    own = parts.folder / OWN_INBOUND
+    if own.is_file():
+        return own.read_text("utf-8")
+    return f"""\
+[[inbound]]  # the demo's old shop; routes of your own in {OWN_INBOUND} take its place
+name = "old-shop"
+tenant = "{tenant}"
+hosts = ["127.0.0.1", "localhost"]
+upstream = "http://127.0.0.1:{parts.ports["old_shop"]}"
+address_allow = ["127.0.0.1/32"]
+undeclared = "mask"
+address_per_second = 1000
+address_burst = 2000
+
+[[inbound.filters]]
+content_type = "application/x-www-form-urlencoded"
+selector = "card_number"
+exp_month = "card_month"
+exp_year = "card_year"
+cvc = "card_code"
+"""
+
+
 def _quoted(path: Path) -> str:
     """A TOML string; JSON's escapes are TOML's."""
     return msgspec.json.encode(str(path)).decode()
@@ -294,8 +334,10 @@ def _quoted(path: Path) -> str:
 
 async def _provide_tenant(
     parts: EmbeddedParts, config: Config, sandbox: Sandbox, *, at: datetime
-) -> None:
+) -> str:
     """Once: a tenant with a key of each kind, its processor keys in HashiCorp Vault, an auditor.
+
+    Returns the tenant's id.
 
     `credentials.json` is written last, so that an interrupted first start does it all again
     under another name.
@@ -309,7 +351,7 @@ async def _provide_tenant(
                 kept = msgspec.structs.replace(kept, auditor_key=auditor.text)
             await _list_shop(TenantTable(database), kept.publishable_key, parts)
         write_private(path, _document(_credentials(parts, kept)))
-        return
+        return kept.tenant
     async with _prepared(parts) as database:
         tenant, publishable, secret = await new_tenant(
             TenantTable(database),
@@ -332,6 +374,7 @@ async def _provide_tenant(
         auditor_key=auditor.text,
     )
     write_private(path, _document(_credentials(parts, made)))
+    return tenant.id
 
 
 @asynccontextmanager
@@ -469,6 +512,7 @@ def _credentials(parts: EmbeddedParts, kept: Credentials) -> Credentials:
         proxy_url=(f"http://127.0.0.1:{parts.ports['connect']}" if parts.has_authority else None),
         ops_url=f"https://127.0.0.1:{parts.ports['ops']}",
         ca_file=str(parts.tls_ca_file),
+        inbound_url=f"https://127.0.0.1:{parts.ports['inbound']}",
     )
 
 

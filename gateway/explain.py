@@ -29,7 +29,7 @@ from gateway.errors import Malformed, TooLarge
 from gateway.order import Order, login_slots, pass_through_refusal, read_order
 from gateway.plain_paths import LITERALS
 from gateway.preset import CardFields, Operation, Preset
-from gateway.scan import count_card_like
+from gateway.echoes import count_card_like
 from gateway.slots import Part
 from vault.pan import PAN_DIGITS_MAX, PAN_DIGITS_MIN
 from vault.tokens import Env, is_token, looks_pan_like, token_of

@@ -29,6 +29,7 @@ from gateway.middleware import (
     CSP,
     CSP_NOTHING,
     FIXED_HEADERS,
+    FOREIGN,
     OWN_POLICY,
     REQUEST_ID_HEADER,
     Net,
@@ -37,14 +38,12 @@ from gateway.middleware import (
 from gateway.request_event import REQUEST_EVENT
 from vault.errors import StartRefused
 
-LINE_BYTES_MAX: Final = 4096
-FIELD_BYTES_MAX: Final = 4096
-HEADERS_MAX: Final = 64
-
 PACKED: Final = (
     b"POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 6\r\n\r\npacked"
 )
 """A request that a parser which inflates cannot take."""
+
+_ADDED: Final = frozenset({"server", "content-type"})
 
 AEAD_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2; all suites of TLS 1.3 are AEAD."""
@@ -99,6 +98,11 @@ class Request(web.Request):
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         await super()._prepare_hook(response)
         headers = response.headers
+        if FOREIGN in response:
+            for name in _ADDED - response[FOREIGN].names:  # by aiohttp, unasked
+                headers.popall(name, None)
+            headers[REQUEST_ID_HEADER] = self[REQUEST_EVENT].request_id
+            return
         headers.update(FIXED_HEADERS)
         if KEEP in response:  # what is published may be kept; a header cannot say so
             headers[hdrs.CACHE_CONTROL] = response[KEEP]
@@ -136,9 +140,9 @@ class SafeHandler(RequestHandler):
             keepalive_timeout=limits.keepalive_seconds,
             access_log=None,  # type: ignore[arg-type]  # aiohttp's way to switch it off
             debug=False,
-            max_line_size=LINE_BYTES_MAX,
-            max_field_size=FIELD_BYTES_MAX,
-            max_headers=HEADERS_MAX,
+            max_line_size=limits.line_bytes_max,
+            max_field_size=limits.field_bytes_max,
+            max_headers=limits.headers_max,
             lingering_time=limits.lingering_seconds,
             auto_decompress=False,
         )
@@ -217,11 +221,11 @@ def verify(make: Callable[[Seat], SafeHandler], limits: Limits) -> None:
     """
     seats = Seats(2, None)
     one, other = make(seats.take("")), make(seats.take(""))
-    one.data_received(b"GET /" + b"a" * LINE_BYTES_MAX + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    one.data_received(b"GET /" + b"a" * limits.line_bytes_max + b" HTTP/1.1\r\nHost: a\r\n\r\n")
     other.data_received(PACKED)
     as_set = (
         (one.max_line_size, one.max_field_size, one.max_headers)
-        == (LINE_BYTES_MAX, FIELD_BYTES_MAX, HEADERS_MAX)
+        == (limits.line_bytes_max, limits.field_bytes_max, limits.headers_max)
         and one.keepalive_timeout == limits.keepalive_seconds
         and one._lingering_time == limits.lingering_seconds  # noqa: SLF001 - has no public name
         and not one.debug

@@ -24,6 +24,7 @@ from prometheus_client import (
 from gateway.breaker import Circuit
 from gateway.exchange import Failure, Phase
 from gateway.problems import CLIENT_CLOSED, PROBLEMS, Fault
+from gateway.scan import Kind as ScanKind
 from vault.authorization import Kind, Result, State
 
 PREFIX: Final = "panward_"
@@ -58,7 +59,7 @@ _DENIED: Final = {
 }
 _STORE_ERRORS = ("connection", "read_only", "timeout", "full", "busy", "conflict", "corrupt")
 
-LISTENER: Final = _label("listener", "public", "private", "ops", "connect")
+LISTENER: Final = _label("listener", "public", "private", "ops", "connect", "inbound")
 TEMPLATE: Final = _label("route", "unmatched", "refused")  # more by `declare_templates`
 ROUTE: Final = _label("route")  # a processor's, by the constructor
 CODE: Final = Label("code", _STATUSES)
@@ -120,7 +121,7 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
     ),
     "scan_hits_total": (
         "Card numbers seen where none belongs",
-        (PLACE, _label("kind", "echo", "card_like")),
+        (PLACE, _label("kind", "echo", "card_like", *ScanKind)),
     ),
     "transit_item_errors_total": (
         "Items that failed in a call that did not",

@@ -10,7 +10,7 @@ A request's bytes are never formatted: not in an answer, not in the log.
 import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from time import perf_counter
@@ -44,6 +44,17 @@ CSP: Final = istr("Content-Security-Policy")
 CSP_NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
 OWN_POLICY: Final = web.ResponseKey("own_policy", bool)
 """The answer is a page of ours, with a policy of its own; a header cannot say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """The lower-case names of the headers that a merchant's own answer has."""
+
+    names: frozenset[str]
+
+
+FOREIGN: Final = web.ResponseKey("foreign", Foreign)
+"""The answer is a merchant's own: its headers are all there are."""
 FIXED_HEADERS: Final = CIMultiDict(
     {
         istr("Cache-Control"): "no-store",  # card data, even masked, stays in no cache
@@ -70,6 +81,9 @@ class Gate:
     trusted: tuple[IPv4Network | IPv6Network, ...] = ()
     """Reverse proxies before us: of a call that comes through them, and of no other,
     `X-Forwarded-For` says who made it."""
+    passes_on: bool = False
+    """In front of others' endpoints `Content-Encoding`, `Expect` and `Upgrade` are for the route
+    to judge."""
 
     def check(self, request: web.BaseRequest) -> None:
         """Raise what is wrong with the head of `request`, before anything of it is used."""
@@ -78,7 +92,8 @@ class Gate:
         path = request.raw_path
         if not path.startswith("/"):  # absolute-form overrides Host; authority-form is CONNECT
             raise Malformed("host")
-        if _framing_headers(request) > 1:  # RFC 9112 6.1: a length beside chunks is an attack
+        checks = _FRAMING_CHECKS if self.passes_on else _HEADER_CHECKS
+        if _framing_headers(request, checks) > 1:  # RFC 9112 6.1: length and chunks: an attack
             raise Malformed("te")
         if request.method in _BODILESS and request.body_exists:
             raise Malformed("framing")
@@ -96,13 +111,13 @@ class Gate:
             raise Malformed("host")
 
 
-def _framing_headers(request: web.BaseRequest) -> int:
+def _framing_headers(request: web.BaseRequest, checks: "_Checks") -> int:
     """Check each header by itself, and count those that frame a body."""
     framing = 0
     for name, value in request.raw_headers:
         if b"_" in name:  # on its way a proxy may have made `-` of it, or will
             raise Malformed("headers")
-        check = _HEADER_CHECKS.get(name.lower())
+        check = checks.get(name.lower())
         if check is not None:
             framing += check(value)
     return framing
@@ -138,9 +153,13 @@ def _connection(value: bytes) -> int:
     return 0
 
 
-_HEADER_CHECKS: Final[dict[bytes, Callable[[bytes], int]]] = {
+_Checks = Mapping[bytes, Callable[[bytes], int]]
+_FRAMING_CHECKS: Final[_Checks] = {
     b"transfer-encoding": _transfer_encoding,
     b"content-length": _content_length,
+}
+_HEADER_CHECKS: Final[_Checks] = {
+    **_FRAMING_CHECKS,
     b"content-encoding": _content_encoding,
     b"expect": _expect,
     b"upgrade": _upgrade,
@@ -283,7 +302,8 @@ class Net:
         self._count(error)
         response = answer(error, event.request_id, draw=self._chance())
         content = request.content
-        if not content.is_eof() or content.exception() is not None:  # unread, or unreadable
+        unread = not content.is_eof() or content.exception() is not None
+        if unread or hdrs.UPGRADE in request.headers:  # what follows may be no HTTP
             response.force_close()
         return response
 

@@ -25,10 +25,10 @@ from gateway.call import CallRefused, ReadCall, Refusal, folds, is_empty, repeat
 from gateway.codecs import form
 from gateway.codecs.splice import Field, Format, Replacement, Shape, splice
 from gateway.preset import Operation
-from gateway.scan import count_card_like
+from gateway.echoes import count_card_like
 from gateway.slots import Part, Slot, find_slots
 from vault.card import Expiry
-from vault.errors import CvcExpired
+from vault.errors import CvcExpired, ExpiryUnknown
 from vault.money import minor_units_of
 from vault.pan import Cvc, Pan
 from vault.tokens import Env
@@ -39,6 +39,8 @@ _CDATA: Final = b"<![CDATA["
 _AMOUNT: Final = re.compile("[0-9]{1,12}")  # longer is no amount, and could be a card number
 _MAJOR_AMOUNT: Final = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,3})?")
 _CURRENCY: Final = re.compile("[A-Za-z]{3}")
+_KEYS: Final[Mapping[Part, Literal["pan", "cvc"]]] = {Part.NUMBER: "pan", Part.CVC: "cvc"}
+"""What is opened; the other parts are dates, which lie in the row."""
 
 
 # --- what was asked, and what is made of it -----------------------------------------------
@@ -101,12 +103,16 @@ class Order:
     @property
     def opens(self) -> tuple[Opens, ...]:
         """Return what will be opened, each once, in the order that the intent records."""
-        keys: Mapping[Part, Literal["pan", "cvc"]] = {Part.NUMBER: "pan", Part.CVC: "cvc"}
         return tuple(
             dict.fromkeys(
-                Opens(keys[slot.part], slot.token) for slot in self.slots if slot.part in keys
+                Opens(_KEYS[slot.part], slot.token) for slot in self.slots if slot.part in _KEYS
             )
         )
+
+    @property
+    def dated(self) -> frozenset[str]:
+        """Return the tokens whose expiry date is to be sent."""
+        return frozenset(slot.token for slot in self.slots if slot.part not in _KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ class OpenedCard:
     token: str
     pan: Pan
     cvc: Cvc | None
-    expiry: Expiry
+    expiry: Expiry | None
 
 
 # --- reading a call -----------------------------------------------------------------------
@@ -180,7 +186,7 @@ def fill(
     """Put the cards in place; `opened` has one for each of the order's tokens.
 
     With `login` the processor's own goes where the caller's stood. A bytearray, which its owner
-    can overwrite when it has been sent. Raises CvcExpired.
+    can overwrite when it has been sent. Raises CvcExpired, ExpiryUnknown.
     """
     cards = (
         Replacement(slot.start, slot.end, _value(slot.part, opened[slot.token]).encode())
@@ -197,6 +203,8 @@ def _value(part: Part, card: OpenedCard) -> str:
         if card.cvc is None:
             raise CvcExpired
         return card.cvc.reveal()
+    if card.expiry is None:
+        raise ExpiryUnknown
     year = f"{card.expiry.year:04}"
     spelled = part.value.replace("YYYY", year).replace("YY", year[-2:])
     return spelled.replace("MM", f"{card.expiry.month:02}").replace("M", str(card.expiry.month))

@@ -96,14 +96,14 @@ class PageGuard:
     def check_stranger(self, address: str) -> None:
         """Look nothing up for who has asked for too much that is not there. Raises RateLimited."""
         try:
-            self._strangers.check(_one_caller(address))
+            self._strangers.check(one_caller(address))
         except RateLimited:
             self._metrics.page_refused("stranger")
             raise
 
     def is_strange(self, address: str) -> None:
         """Count a key that is none."""
-        self._strangers.spend(_one_caller(address))
+        self._strangers.spend(one_caller(address))
 
     @contextmanager
     def enter(self, address: str) -> Iterator[None]:
@@ -113,7 +113,7 @@ class PageGuard:
         bodies that never end use up nobody else's places.
         """
         with (
-            self._limited("address", self._addresses, _one_caller(address)),
+            self._limited("address", self._addresses, one_caller(address)),
             self._limited("network_calls", self._networks, network_of(address)),
         ):
             yield
@@ -135,7 +135,7 @@ class PageGuard:
                 raise
         if not entered:
             self._refuse("key")
-            if not self._addresses.is_fresh(_one_caller(address)):
+            if not self._addresses.is_fresh(one_caller(address)):
                 raise RateLimited(KEY_RETRY_SECONDS)
             yield
 
@@ -145,22 +145,22 @@ class PageGuard:
 
         Whoever knows a token and the page's key could overwrite its code again and again.
         """
-        with self._limited("code", self._codes, token), self.card(caller, address):
+        with self._limited("code", self._codes, token), self.card(caller.tenant, address):
             yield
 
     # --- whose cards are good -------------------------------------------------------------
 
     @contextmanager
-    def card(self, caller: Caller, address: str) -> Iterator[str]:
+    def card(self, tenant: str, address: str) -> Iterator[str]:
         """Let a card in, and give the network that it comes from. Raises CardTesting."""
         network = network_of(address)
-        self._check(caller.tenant, network)
+        self._check(tenant, network)
         try:
             yield network
         except InvalidCard:
-            self._velocity.mistyped(caller.tenant, network)
+            self._velocity.mistyped(tenant, network)
             raise
-        self._velocity.tokenized(caller.tenant, network)
+        self._velocity.tokenized(tenant, network)
 
     def admit(self, tenant: str, network: str | None, kind: Kind) -> None:
         """Let a page's card be tried at a processor. Raises CardTesting."""
@@ -206,7 +206,7 @@ class PageGuard:
             raise
 
 
-def _one_caller(address: str) -> str:
+def one_caller(address: str) -> str:
     """An IPv4 address; of IPv6 the /64, which is the least that anybody gets."""
     try:
         parsed = ip_address(address)

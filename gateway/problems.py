@@ -114,6 +114,7 @@ PROBLEMS: Final[Mapping[type[Exception], Row]] = {
     custody.TokenInUse: Row(409, "An authorization with this token is under way"),
     custody.FormatRefused: Row(422, "A token of this format cannot be made for this card"),
     custody.CvcExpired: Row(422, "No CVC is stored for this token: collect it again"),
+    custody.ExpiryUnknown: Row(422, "No expiry date is stored for this token: set it first"),
     custody.EdgeKeyUnknown: Row(409, "The sealing key is not in use any more"),
     custody.SealedRefused: Row(400, "The sealed card is not accepted"),
     custody.SealedReplayed: Row(409, "The sealed card was used before"),

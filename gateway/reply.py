@@ -20,7 +20,7 @@ from gateway.codecs.splice import Document, Field, Replacement, Shape, splice
 from gateway.errors import Malformed
 from gateway.order import OpenedCard
 from gateway.reading import is_xml
-from gateway.scan import Sought, contains_any, count_card_like, places_of
+from gateway.echoes import Sought, contains_any, count_card_like, places_of
 
 Headers = Sequence[tuple[str, str]]
 

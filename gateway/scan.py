@@ -1,320 +1,344 @@
-"""Finds card numbers hiding in bytes. Pure.
+"""Finds card numbers in bytes, however they are spelled. Pure.
 
-Two questions. *Is this number in there, however it is spelled?* is asked of a reply about the
-numbers that were sent, and has to be answered for every spelling that an echo can have.
-*How many numbers in there look like cards?* feeds an alert on a rate and nothing else: 2.8 % of
-random 16-digit ids pass for cards.
+First a pass that costs next to nothing, and is all there is for a body without twelve digits near
+each other. What is left is ironed (`scan_spellings`), cut into rows (`scan_rows`) and judged by
+prefix, length and check digit. Runs of base64 are decoded and scanned the same way, two deep.
+Work is counted: a body made to be slow is given up as `exhausted`.
 
-What never lives here: what is done about a find. Nothing returned, raised or printed holds a
-digit of the body. No pattern is made from a number either: `re` keeps patterns in a cache.
+What never lives here: what is done about a find. Nothing returned or raised prints a digit.
 """
 
-import base64
 import re
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from html import unescape
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
-from vault.card import UNKNOWN, brand_of
-from vault.pan import PAN_DIGITS_MAX, PAN_DIGITS_MIN, passes_luhn
+from gateway.scan_containers import TAIL_MAX, Base64Run, HexRow, base64_runs, hex_rows
+from gateway.scan_hits import Found, Hit, Kind, replaced
+from gateway.scan_packed import ebcdic_numbers, packed_numbers
+from gateway.scan_rows import (
+    Stretch,
+    Work,
+    brand_of_card,
+    cards_in,
+    in_exponents,
+    near_digits,
+    rows_of,
+)
+from gateway.scan_spellings import encoding_of, has_other_digits, ironed, is_text, spelled_as
+from gateway.tracks import ChipField, chip_fields, track_around
+from vault.pan import Pan
 
-_DIGITS: Final = b"0123456789"
-_NO_DIGITS: Final = bytes(byte for byte in range(256) if byte not in _DIGITS)
-_ASCII: Final = bytes(range(128))
-_WHITE: Final = b" \t\r\n"
-_NO_BREAK_SPACE: Final = "\u00a0"
-_DOT_OR_NO_BREAK: Final = frozenset(".\u00a0".encode())  # not worth a pass over the body each
+__all__ = ["HITS_MAX", "Found", "Hit", "Kind", "find_cards"]
+
+HITS_MAX: Final = 10_000
+DEPTH: Final = 2
+STEPS_LEAST: Final = 4_000
+BYTES_PER_STEP: Final = 16
+_HIT_STEPS: Final = 8
+_CHIP_STEPS: Final = 4
+_STAR: Final = "*"
+_NUMBER_BEFORE: Final = re.compile(rb"(?:[:,\[][ \t\r\n]{0,64}|\A[ \t\r\n]{0,64})\Z")
+_NUMBER_AFTER: Final = re.compile(rb"(?:\.0{1,8})?(?=[ \t\r\n]{0,64}(?:[,\]}]|\Z))")
+_LOOK_BACK: Final = 65
 
 
-# --- is this number in there? -------------------------------------------------------------
+def find_cards(body: bytes, *, windows: bool = False, binary: bool = False) -> Found:
+    """Find the card numbers, tracks and chip data in there.
 
-# Answered on the body's digits alone, all else left out. Then every separator, UTF-16 and a split
-# over several values come to the same thing, and what spells ASCII digits in hexadecimal (`%34`,
-# `\u0034`, `&#x34;`), decimal or octal is a longer row of digits, known beforehand.
-
-UNESCAPED_TIMES: Final = 2  # an escape within an escape: %2534
-
-_PERCENT: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
-_BACKSLASH: Final = re.compile(rb"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|([\\nrt]))")
-_ENTITY: Final = re.compile(rb"&#?[0-9A-Za-z]{1,31};?")
-
-
-class Sought:
-    """A number to look for, and what it looks like in each spelling. It holds digits: drop it.
-
-    Every spelling begins with the same four digits. So what those look like in each encoding is
-    looked for first, and all that can follow is spelled out only where they are.
+    With `windows`, also what passes for a card within longer runs of digits: most runs have one.
+    With `binary`, plain digits alone: an image or an archive holds everything else by chance.
     """
-
-    __slots__ = ("_base64_starts", "_number", "_row_starts", "_rows")
-
-    def __init__(self, number: str) -> None:
-        plain, start = number.encode(), number[:4].encode()
-        self._number = number
-        self._rows = (plain, plain[::-1])  # digits stand for themselves: no separator is seen
-        self._row_starts = tuple(_digits_of(encode(start)) for encode in _ENCODINGS)
-        self._base64_starts = tuple(_base64_cores(start))
-
-    def is_in(self, views: "Views") -> bool:
-        return (
-            any(self._is_in_digits(view) for view in views.digits)
-            or self._is_in_base64(views.unwrapped)
-            or (bool(views.binary) and any(each in views.binary for each in self._binary()))
-        )
-
-    def _is_in_digits(self, view: bytes) -> bool:
-        if len(view) < len(self._number):
-            return False
-        if any(row in view for row in self._rows):
-            return True
-        if not any(start in view for start in self._row_starts):
-            return False
-        spelled = (encode(each) for each in self._spellings() for encode in _ENCODINGS)
-        return any(_digits_of(each) in view for each in spelled)
-
-    def _is_in_base64(self, unwrapped: bytes) -> bool:
-        if not any(start in unwrapped for start in self._base64_starts):
-            return False
-        plain = (each for each in self._spellings() if not _DOT_OR_NO_BREAK & set(each))
-        return any(core in unwrapped for each in plain for core in _base64_cores(each))
-
-    def _spellings(self) -> frozenset[bytes]:
-        return frozenset((self._number.encode(), *_grouped(self._number)))
-
-    def _binary(self) -> tuple[bytes, bytes]:
-        """Spell it in BCD and in EBCDIC."""
-        even = self._number if len(self._number) % 2 == 0 else f"{self._number}f"
-        return bytes.fromhex(even), self._number.encode("cp037")
+    work = Work(STEPS_LEAST + len(body) // BYTES_PER_STEP)
+    hits = list(_scan(body, work, DEPTH, windows=windows, binary=binary))
+    chosen = _apart(hits)
+    exhausted = work.exhausted or len(chosen) > HITS_MAX
+    return Found(tuple(chosen[:HITS_MAX]), exhausted=exhausted)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Views:
-    """One body in the forms that are searched: made once, for any number of numbers."""
-
-    digits: Sequence[bytes]
-    unwrapped: bytes
-    binary: bytes  # empty for a body in ASCII: eight letters could be a number in packed form
-
-    @classmethod
-    def of(cls, body: bytes) -> "Views":
-        plain = _unescaped(body)
-        texts = [body] if plain is body else [body, plain]
-        if not plain.isascii() and (in_ascii := _with_ascii_digits(plain)) is not plain:
-            texts.append(in_ascii)
-        return cls(
-            digits=tuple(text.translate(None, _NO_DIGITS) for text in texts),
-            unwrapped=plain.translate(None, _WHITE),
-            binary=b"" if body.isascii() else body,
-        )
+def _scan(body: bytes, work: Work, depth: int, *, windows: bool, binary: bool) -> Iterator[Hit]:
+    parts = near_digits(body)
+    if not parts and not binary and has_other_digits(body):
+        parts = [(0, len(body))]
+    if parts:
+        yield from _in_text(body, parts, work, windows=windows, binary=binary)
+    if binary:
+        return
+    yield from _in_chips(body, work, is_hex=False)
+    for start, end in parts:
+        for hit in (*_in_chips(body[start:end], work, is_hex=True), *_in_hex(body[start:end], work)):
+            yield hit.moved(start)
+    if depth == DEPTH and not body.isascii() and not is_text(body):
+        yield from _in_packed(body, work)
+    if depth:
+        yield from _in_base64(body, work, depth)
 
 
-def contains_any(body: bytes, sought: Sequence[Sought]) -> bool:
-    """Whether any of these numbers is in there, however it is spelled."""
-    if not sought:
-        return False
-    views = Views.of(body)
-    return any(number.is_in(views) for number in sought)
+def _apart(hits: list[Hit]) -> list[Hit]:
+    """Leave out what overlaps: of two, the one that is no guess, then the one that is more."""
+    chosen: list[Hit] = []
+    for guesses in (False, True):
+        of_kind = [hit for hit in hits if (hit.kind is Kind.WINDOW) is guesses]
+        merged = sorted((*chosen, *of_kind), key=lambda hit: (hit.start, -hit.end))
+        chosen = []
+        for hit in merged:
+            last = chosen[-1] if chosen else None
+            if last is None or hit.start >= last.end:
+                chosen.append(hit)
+            elif last.kind is Kind.WINDOW and hit.kind is not Kind.WINDOW:
+                chosen[-1] = hit
+    return chosen
 
 
-def _grouped(number: str) -> Iterator[bytes]:
-    """Yield it in fours, and as it is printed on cards, with each separator."""
-    fours = [number[at : at + 4] for at in range(0, len(number), 4)]
-    amex = [number[:4], number[4:10], number[10:]] if len(number) == 15 else fours  # noqa: PLR2004
-    for separator in (" ", "-", ".", _NO_BREAK_SPACE):
-        yield separator.join(fours).encode()
-        yield separator.join(amex).encode()
+# --- text -----------------------------------------------------------------------------------
 
 
-def _base64_cores(spelling: bytes) -> Iterator[bytes]:
-    """Yield its base64 as it is after 0, 1 and 2 other bytes, without what those bear on.
-
-    Digits need neither of the two characters in which base64url differs.
-    """
-    for before in range(3):
-        encoded = base64.b64encode(bytes(before) + spelling)
-        yield encoded[-(-before * 8 // 6) : (before + len(spelling)) * 8 // 6]
-
-
-def _digits_of(text: bytes) -> bytes:
-    return text.translate(None, _NO_DIGITS)
-
-
-_ENCODINGS: Final[tuple[Callable[[bytes], bytes], ...]] = (  # each byte by itself
-    lambda spelling: spelling.hex().encode(),
-    lambda spelling: spelling.hex("~").replace("~", "00").encode(),  # UTF-16, and so `\u0034`
-    lambda spelling: b"".join(b"%d" % byte for byte in spelling),  # `&#52;`
-    lambda spelling: b"".join(b"%03o" % byte for byte in spelling),  # `\064`
-)
+def _in_text(
+    body: bytes, parts: list[tuple[int, int]], work: Work, *, windows: bool, binary: bool
+) -> Iterator[Hit]:
+    text = body if binary else _ironed(body, parts, work)
+    for row in rows_of(text, work):
+        for stretch in _of_row(body, text, row, work, windows=windows):
+            hit = _text_hit(body, text, stretch)
+            if hit is not None and work.spend(_HIT_STEPS):
+                yield hit
+    for stretch in in_exponents(body, work):
+        yield _made(body, stretch, (Kind.PAN, stretch.start, stretch.end), "exponent")
 
 
-def _unescaped(body: bytes) -> bytes:
-    """Undo percent, JSON and HTML escapes: a mixture of them hides a number from the above."""
-    for _ in range(UNESCAPED_TIMES):
-        before = body
-        for start, escape, character in _ESCAPES:
-            if start in body:
-                undone, times = escape.subn(character, body)
-                body = undone if times else body
-        if body is before:
-            break
-    return body
+def _ironed(body: bytes, parts: list[tuple[int, int]], work: Work) -> bytes:
+    pieces, at = [], 0
+    for start, end in parts:
+        piece, left_out = ironed(body[start:end])
+        work.exhausted |= left_out
+        pieces += [body[at:start], piece]
+        at = end
+    return b"".join((*pieces, body[at:]))
 
 
-def _of_percent(escape: re.Match[bytes]) -> bytes:
-    return bytes.fromhex(escape[1].decode())
+def _of_row(
+    body: bytes, text: bytes, row: tuple[int, int, bytes], work: Work, *, windows: bool
+) -> Iterator[Stretch]:
+    """Read a row; where it begins within an escape, also without that one's digits."""
+    stretches = list(cards_in(text, row, work, windows=windows))
+    start, end, outline = row
+    cut = None if stretches else _escape_at(body, start)
+    if cut is not None:
+        stretches = list(cards_in(text, (cut, end, outline), work, windows=windows))
+    yield from stretches
 
 
-def _of_backslash(escape: re.Match[bytes]) -> bytes:
-    code, byte, letter = escape.groups()
-    if letter:
-        return letter if letter == b"\\" else b""
-    if byte:
-        return bytes.fromhex(byte.decode())
-    return chr(int(code, 16)).encode("utf-8", "ignore")
+_ESCAPE: Final = re.compile(rb"%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}")
 
 
-def _of_entity(escape: re.Match[bytes]) -> bytes:
-    return unescape(escape[0].decode()).encode("utf-8", "ignore")
+def _escape_at(body: bytes, place: int) -> int | None:
+    """Give the end of an escape that has a place in it (`%D0` before digits: 0 is not theirs)."""
+    for found in _ESCAPE.finditer(body, max(0, place - 5), place + 5):
+        if found.start() < place < found.end():
+            return found.end()
+    return None
 
 
-_ESCAPES: Final = (
-    (b"%", _PERCENT, _of_percent),
-    (b"\\", _BACKSLASH, _of_backslash),
-    (b"&", _ENTITY, _of_entity),
-)
+def _text_hit(body: bytes, text: bytes, stretch: Stretch) -> Hit | None:
+    start, end = _widened(body, text, stretch)
+    if b"\0" in body[start:end]:
+        wide = _wide_place(body, start, end)
+        if wide is None:
+            return None
+        start, end = wide
+    place = (Kind.WINDOW, start, end) if stretch.is_window else track_around(body, start, end)
+    return _made(body, stretch, place, encoding_of(body[start:end]))
 
 
-def _with_ascii_digits(text: bytes) -> bytes:
-    """Write the digits of other scripts, full-width, raised and circled ones in ASCII."""
-    for character in set(text.translate(None, _ASCII).decode("utf-8", "ignore")):
-        digit = unicodedata.digit(character, None)
-        if digit is not None:
-            text = text.replace(character.encode(), b"%d" % digit)
-    return text
+def _widened(body: bytes, text: bytes, stretch: Stretch) -> tuple[int, int]:
+    """Take in what is before the first digit, and after the last, of their own escapes."""
+    start, end = stretch.start, stretch.end
+    while start and text[start - 1] == 0 and body[start - 1] != 0:
+        start -= 1
+    for closing in (b";", b"%3B", b"%3b"):  # of an entity before it
+        start += len(closing) * body.startswith(closing, start, stretch.start)
+    for closing in (b";", b"%3B", b"%3b"):
+        if body.startswith(closing, end) and text[end : end + 1] == b"\0":
+            end += len(closing)
+    return start, end
 
 
-# --- where can it be replaced? ------------------------------------------------------------
-
-_DIGIT: Final = (
-    rb"(?:%3|(?<!\\)\\u(?:003|[fF]{2}1))?([0-9])"
-    rb"|&#[xX]3([0-9]);|&#(4[89]|5[0-7]);|\xef\xbc([\x90-\x99])"
-)
-_SEPARATOR: Final = (
-    rb"[ .\-+_\t]|\xc2\xa0|\xe2\x80[\x80-\x95\xaf]|%20|%2[DdEe]|%[Cc]2%[Aa]0"
-    rb"|\\u00[Aa]0|\\u20[01][0-9A-Fa-f]|\\u202[Ff]|&nbsp;|&#(?:160|32|45);"
-)
-# Without groups: CPython 3.11 loses count of those within a possessive repeat (SystemError).
-_ANY_DIGIT: Final = re.sub(rb"\((?!\?)", b"(?:", _DIGIT)
-_SPELLED: Final = re.compile(
-    rb"(?:%b)(?:(?:%b){0,3}+(?:%b)){11,}+" % (_ANY_DIGIT, _SEPARATOR, _ANY_DIGIT)
-)
-_UNESCAPED: Final = _DIGITS + b" .-+_\t"
-_ONE: Final = re.compile(rb"%b|%b" % (_SEPARATOR, _DIGIT))
+def _wide_place(body: bytes, start: int, end: int) -> tuple[int, int] | None:
+    """Give the place in UTF-16 or UTF-32, or nothing where the NULs are something else."""
+    for unit, name in ((2, "utf-16"), (4, "utf-32")):
+        for order, first, last in (("le", start, end + unit - 1), ("be", start - unit + 1, end)):
+            raw = body[first:last] if first >= 0 else b""
+            if len(raw) % unit or not raw or last > len(body):
+                continue
+            plain = raw.decode(f"{name}-{order}", "replace")
+            if plain.isprintable() and plain.strip("0123456789 -._\u00a0\u2009\u202f") == "":
+                return first, last
+    return None
 
 
-def places_of(body: bytes, number: str) -> list[tuple[int, int]]:
-    """Find where it is spelled digit by digit, so that a token can stand in its place.
-
-    That is: plain, with separators, and with some or all of it in percent, JSON or HTML escapes.
-    """
-    sought = number.encode()
-    places = []
-    for row in _SPELLED.finditer(body):
-        text = row[0]
-        if not text.strip(_UNESCAPED) and sought not in text.translate(None, _NO_DIGITS):
-            continue  # found out sooner than digit by digit
-        ones = _ONE.finditer(body, row.start(), row.end())
-        spelled = [each for each in ones if any(each.groups())]
-        digits = b"".join(_digit(each) for each in spelled)
-        found = digits.find(sought)
-        while found >= 0:
-            last = found + len(sought) - 1
-            places.append((spelled[found].start(), spelled[last].end()))
-            found = digits.find(sought, last + 1)
-    return places
-
-
-def _digit(spelled: re.Match[bytes]) -> bytes:
-    plain, hexadecimal, decimal, full_width = spelled.groups()
-    if decimal:
-        return bytes([int(decimal)])
-    return bytes([full_width[0] - 0x90 + _DIGITS[0]]) if full_width else plain or hexadecimal
-
-
-# --- how many numbers look like cards? ----------------------------------------------------
-
-CANDIDATES_MAX: Final = 10_000  # it is a count for an alert: a body made of digits gets no more
-
-_ROW_START: Final = b"0" * PAN_DIGITS_MIN
-_GROUPS_START: Final = b"0000-"
-_OUTLINE: Final = bytes(
-    ord("0") if byte in _DIGITS else ord("-") if byte in b" -" else ord(".") for byte in range(256)
-)
-# Literal beginnings: found several times faster than a class, and looked for without a pattern.
-_ROW: Final = re.compile(_ROW_START + rb"0*+")
-_GROUPS: Final = re.compile(_GROUPS_START + rb"-?+0++(?:-{1,2}+0++)*+")
-_DECIMALS: Final = re.compile(rb"[0-9]\.")
-_GROUP: Final = re.compile(rb"[0-9]++")
-_UUID: Final = re.compile(rb"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}")
-_UUID_LENGTH: Final = 36
-
-
-def count_card_like(body: bytes) -> int:
-    """Count the numbers, plain or in groups, with a brand's prefix and length that pass Luhn.
-
-    Rows of more digits than a card has are no candidates: within a row of 32 random digits 71 %
-    would find a card.
-    """
-    outline = body.translate(_OUTLINE)
-    count = 0
-    for examined, candidate in enumerate(_candidates(body, outline)):
-        if examined == CANDIDATES_MAX:
-            break
-        count += _looks_like_a_card(candidate.decode())
-    return count
-
-
-def _candidates(body: bytes, outline: bytes) -> Iterator[bytes]:
-    for start, end in _spans(_ROW_START, _ROW, outline):
-        if end - start <= PAN_DIGITS_MAX and not _DECIMALS.match(body, max(0, start - 2)):
-            yield body[start:end]
-    for start, end in _spans(_GROUPS_START, _GROUPS, outline):
-        if not _in_uuid(body, start):
-            groups = _GROUP.findall(body, start, end)
-            partial = outline.startswith(b"0", max(0, start - 1)) and start > 0
-            yield from _windows(groups[partial:])
-
-
-def _spans(
-    beginning: bytes, pattern: re.Pattern[bytes], outline: bytes
-) -> Iterator[tuple[int, int]]:
-    if beginning in outline:
-        for found in pattern.finditer(outline):
-            yield found.span()
-
-
-def _in_uuid(body: bytes, place: int) -> bool:
-    near = max(0, place - _UUID_LENGTH)
-    return any(
-        found.start() <= place < found.end()
-        for found in _UUID.finditer(body, near, place + _UUID_LENGTH)
+def _made(body: bytes, stretch: Stretch, place: tuple[Kind, int, int], encoding: str) -> Hit:
+    kind, start, end = place
+    is_number = False
+    if encoding in {"plain", "exponent"} and kind is Kind.PAN:
+        after = _NUMBER_AFTER.match(body, end)
+        is_number = after is not None and _is_number_before(body, start)
+        end = after.end() if after is not None and is_number else end
+    raw = body[start:end]
+    whole = kind in (Kind.TRACK_1, Kind.TRACK_2)
+    return Hit(
+        kind,
+        start,
+        end,
+        encoding,
+        stretch.brand,
+        (Pan.parse(stretch.digits),),
+        spell=partial(_spelled, encoding, raw),
+        mask=partial(_masked, encoding, raw, "" if whole else stretch.digits[-4:], len(raw)),
+        short_mask=partial(_short_mask, encoding, raw, "" if whole else stretch.digits),
+        is_json_number=is_number,
     )
 
 
-def _windows(groups: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield neighboring groups that together have the digits of a card: a date may follow one."""
-    for first in range(len(groups) - 1):
-        joined = groups[first]
-        for group in groups[first + 1 : first + PAN_DIGITS_MAX]:
-            joined += group
-            if len(joined) > PAN_DIGITS_MAX:
-                break
-            if len(joined) >= PAN_DIGITS_MIN:
-                yield joined
+def _is_number_before(body: bytes, start: int) -> bool:
+    return _NUMBER_BEFORE.search(body[max(0, start - _LOOK_BACK) : start]) is not None
 
 
-def _looks_like_a_card(digits: str) -> bool:
-    brand = brand_of(digits)
-    return brand.name != UNKNOWN and len(digits) in brand.lengths and passes_luhn(digits)
+def _spelled(encoding: str, raw: bytes, texts: Sequence[str]) -> bytes:
+    return spelled_as(encoding, raw, texts[0])
+
+
+def _masked(encoding: str, raw: bytes, kept: str, length: int) -> bytes:
+    unit = int(encoding[4:]) // 8 if encoding.startswith("utf_") else 1
+    text = kept.rjust(length // unit, _STAR)
+    return spelled_as(encoding, raw, text) if unit > 1 else text.encode()
+
+
+def _short_mask(encoding: str, raw: bytes, digits: str) -> bytes:
+    length = len(digits) or len(raw)
+    return spelled_as(encoding, raw, digits[-4:].rjust(length, _STAR))
+
+
+# --- chips, packed numbers, hex --------------------------------------------------------------
+
+
+def _in_chips(body: bytes, work: Work, *, is_hex: bool) -> Iterator[Hit]:
+    for each in chip_fields(body, is_hex=is_hex):
+        if not work.spend(_CHIP_STEPS):
+            return
+        brand = brand_of_card(each.digits)
+        if brand is not None:
+            yield _chip_hit(each, brand, "hex" if is_hex else "bcd")
+
+
+def _chip_hit(each: ChipField, brand: str, name: str) -> Hit:
+    numbers = (Pan.parse(each.digits),)
+    spell = partial(_of_chip, each)
+    return Hit(Kind.EMV, each.start, each.end, name, brand, numbers, spell=spell, mask=each.masked)
+
+
+def _of_chip(field: ChipField, texts: Sequence[str]) -> bytes:
+    return field.spelled(texts[0])
+
+
+def _in_hex(body: bytes, work: Work) -> Iterator[Hit]:
+    for row in hex_rows(body, work):
+        brand = brand_of_card(row.digits)
+        if brand is not None:
+            numbers = (Pan.parse(row.digits),)
+            stars = partial(row.starred, row.digits[-4:])
+            spell = partial(_of_hex, row)
+            yield Hit(Kind.PAN, row.start, row.end, "hex", brand, numbers, spell=spell, mask=stars)
+
+
+def _of_hex(row: HexRow, texts: Sequence[str]) -> bytes:
+    return row.encoded(texts[0])
+
+
+def _in_packed(body: bytes, work: Work) -> Iterator[Hit]:
+    for name, numbers in (("bcd", packed_numbers(body)), ("ebcdic", ebcdic_numbers(body))):
+        for each in numbers:
+            if not work.spend():
+                return
+            brand = brand_of_card(each.digits)
+            if brand is not None:
+                codec = "cp037" if name == "ebcdic" else "ascii"
+                yield Hit(
+                    Kind.PAN,
+                    each.start,
+                    each.end,
+                    name,
+                    brand,
+                    (Pan.parse(each.digits),),
+                    spell=partial(_in_codec, codec),
+                    mask=partial(_packed_mask, name, each.end - each.start, each.digits[-4:]),
+                )
+
+
+def _in_codec(codec: str, texts: Sequence[str]) -> bytes:
+    return texts[0].encode(codec, "replace")
+
+
+def _packed_mask(name: str, length: int, kept: str) -> bytes:
+    if name == "ebcdic":
+        return kept.rjust(length, _STAR).encode("cp037")
+    return bytes.fromhex(kept.rjust(2 * length, "0"))
+
+
+# --- base64 ---------------------------------------------------------------------------------
+
+
+def _in_base64(body: bytes, work: Work, depth: int) -> Iterator[Hit]:
+    last_end = 0
+    for run in base64_runs(body, work, may_be_nested=depth > 1):
+        if run.start < last_end:
+            continue  # read in another phase
+        inner = _apart(list(_scan(run.decoded, work, depth - 1, windows=False, binary=False)))
+        if inner:
+            yield _run_hit(run, inner)
+            last_end = run.end
+
+
+def _run_hit(run: Base64Run, inner: list[Hit]) -> Hit:
+    start, place = run.from_byte(inner[0].start)
+    end, limit = run.up_to(inner[-1].end, start + TAIL_MAX)
+    decoded = run.decoded[:limit]
+    numbers = tuple(number for hit in inner for number in hit.numbers)
+    first = inner[0]
+    is_cut = end < run.end
+    return Hit(
+        first.kind,
+        start,
+        end,
+        run.label(first.encoding),
+        first.brand,
+        numbers,
+        spell=partial(_of_run, run, decoded, inner, place, is_cut),
+        mask=partial(_run_mask, run, decoded, inner, place, end - start),
+    )
+
+
+def _of_run(
+    run: Base64Run,
+    decoded: bytes,
+    inner: Sequence[Hit],
+    place: int,
+    is_cut: bool,  # noqa: FBT001 - bound by partial
+    texts: Sequence[str],
+) -> bytes:
+    left = list(texts)
+    pieces = []
+    for hit in inner:
+        pieces.append(hit.spelled(left[: len(hit.numbers)]))
+        del left[: len(hit.numbers)]
+    plain = replaced(decoded, inner, pieces, place)
+    if is_cut:
+        plain += b" " * (-len(plain) % 3)  # whole groups, for more follows
+    return run.encoded(plain)
+
+
+def _run_mask(
+    run: Base64Run, decoded: bytes, inner: Sequence[Hit], place: int, length: int
+) -> bytes:
+    pieces = [hit.masked(same_length=True) for hit in inner]
+    masked = run.encoded(replaced(decoded, inner, pieces, place))
+    return masked if len(masked) == length else _STAR.encode() * length

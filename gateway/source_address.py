@@ -48,6 +48,12 @@ def network_of(address: str) -> str:
     return str(ip_network((parsed, bits), strict=False))
 
 
+def is_in(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """Whether an address is one of a list's; what is no address is in none."""
+    parsed = _parsed(address)
+    return parsed is not None and _is_in(parsed, networks)
+
+
 def _from_the_right(lines: Sequence[str]) -> Iterator[str]:
     left = HOPS_MAX
     for line in reversed(lines):

@@ -91,7 +91,7 @@ class Tokenize:
         try:
             if visit.caller.is_publishable:
                 guard, caller, address = self._guard, visit.caller, visit.address
-                with guard.key(caller, address), guard.card(caller, address) as network:
+                with guard.key(caller, address), guard.card(caller.tenant, address) as network:
                     row, created = await self._store(body, visit, sender, network)
             else:
                 visit.caller.require(Scope.TOKENIZE)

@@ -47,9 +47,19 @@ class Batching(Generic[Item, Outcome]):
         return await self._outcome(self._put(item))
 
     async def submit_all(self, items: Sequence[Item]) -> list[Outcome]:
-        """Give the outcomes of items that leave together if there is room; raise the first's."""
+        """Give the outcomes of items that leave together; raise the first's that failed.
+
+        Overloaded when there is no room for all of them: then none is sent. Whatever ends this
+        early, what was not sent yet is not sent.
+        """
+        if len(self._queue) + len(items) > self._queue_items_max:
+            raise Overloaded
         waiters = [self._put(item) for item in items]
-        return [await self._outcome(waiter) for waiter in waiters]
+        try:
+            return [await self._outcome(waiter) for waiter in waiters]
+        finally:
+            for waiter in waiters:
+                self._queue.pop(waiter, None)
 
     def _put(self, item: Item) -> "asyncio.Future[Outcome | Exception]":
         if self._closed or len(self._queue) >= self._queue_items_max:

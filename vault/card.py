@@ -239,10 +239,13 @@ def _written(value: int | str, field: str, widths: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A card that has passed every check there is without asking its issuer."""
+    """A card that has passed every check there is without asking its issuer.
+
+    Without an expiry date it is a number that was found alone: in a partner's feed, in a file.
+    """
 
     pan: Pan
-    expiry: Expiry
+    expiry: Expiry | None
     cvc: Cvc | None
     brand: str
 
@@ -271,6 +274,21 @@ class Card:
         raise refusal
 
     @classmethod
+    def number_only(cls, number: str) -> Self:
+        """Read a number that came without a date and a code, checked as that of any card.
+
+        Raises InvalidCard.
+        """
+        try:
+            pan, brand = _numbered(number)
+        except InvalidCard as error:
+            refusal = InvalidCard(error.field, error.reason)
+        else:
+            return cls(pan, None, None, brand.name)
+        del number  # as above
+        raise refusal
+
+    @classmethod
     def _checked(
         cls,
         number: str,
@@ -280,9 +298,7 @@ class Card:
         *,
         at: datetime,
     ) -> Self:
-        pan = Pan.parse(number)
-        brand = brand_of(pan.reveal())
-        _check_number(pan, brand)
+        pan, brand = _numbered(number)
         expiry = Expiry.parse(exp_month, exp_year, at=at)
         if expiry.is_over(at):
             raise InvalidCard("exp_year", "expired")
@@ -292,11 +308,15 @@ class Card:
         return cls(pan, expiry, code, brand.name)
 
 
-def _check_number(pan: Pan, brand: Brand) -> None:
+def _numbered(number: str) -> tuple[Pan, Brand]:
+    """Read a number and tell its brand; all that is asked of a number alone."""
+    pan = Pan.parse(number)
+    brand = brand_of(pan.reveal())
     if len(pan) not in brand.lengths:
         raise InvalidCard("number", "length")
     if brand.luhn_required and not passes_luhn(pan.reveal()):
         raise InvalidCard("number", "luhn")
+    return pan, brand
 
 
 def check_cvc(cvc: Cvc, brand: str) -> None:

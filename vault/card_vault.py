@@ -1,82 +1,73 @@
-"""The custody story: a card becomes a token, and a token opens for one recorded intent.
+"""The custody story: a card becomes a token, which is looked after and erased.
 
-`CardVault` is what the public side has: it can store and erase, and cannot open. `CardOpener`
-opens, and only under the name of an intent: the name goes with each item into HashiCorp
-Vault's own audit log.
+`CardVault` is what the public side has: it can store and erase, and cannot open. What opens is
+`vault/card_opener.py`, and only under the name of a recorded intent.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from secrets import token_bytes
 from typing import Final, Literal
 
-from msgspec import UNSET
-
 from vault.card import Card, Expiry, check_cvc, is_published_test_number
-from vault.errors import (
-    CvcExpired,
-    FormatRefused,
-    InvalidCard,
-    KeyVersionRetired,
-    RecordCorrupt,
-    TokenInUse,
-    TokenUnknown,
-)
+from vault.card_opener import CardOpener
+from vault.card_slices import in_slices
+from vault.errors import FormatRefused, InvalidCard, TokenInUse, TokenUnknown
 from vault.ids import new_uuid7
-from vault.keys import RevealKeys, Sealed, TokenizeKeys
-from vault.ledger.entry import Actor, Opening, TokenCreated, TokenDeleted, TokenUpdated
+from vault.keys import Protected, TokenizeKeys
+from vault.ledger.entry import Actor, TokenDeleted, TokenUpdated
 from vault.ledger.forms import TokenChange, time_text
 from vault.ledger.store import Ledger
 from vault.ledger.unit import Line, committed
 from vault.nonce_table import Nonce
-from vault.pan import Cvc, Pan
+from vault.pan import Cvc
+from vault.token_creation import CVC_KEPT, NewToken, creation, cvc_row
 from vault.token_table import (
     PAGE_MAX,
     ChangeToken,
-    CreateToken,
     CvcRow,
     DeleteToken,
-    FingerprintValue,
     PanLikeTaken,
     TokenExists,
     TokenRow,
     TokenTable,
 )
-from vault.tokens import Env, new_id, new_pan_like, new_token
+from vault.tokens import PAN_LIKE_DIGITS_MIN, Env, new_token
 
-CVC_KEPT: Final = timedelta(minutes=15)
+__all__ = [
+    "CVC_KEPT",
+    "PAN_LIKE_TRIES_MAX",
+    "CardOpener",
+    "CardVault",
+    "Change",
+    "DeleteReason",
+    "NewToken",
+]
+
 PAN_LIKE_TRIES_MAX: Final = 3
+SLICE_CARDS: Final = 256  # as many as one transaction of the ledger takes
+SLICES_AT_ONCE: Final = 4  # two at HashiCorp Vault, one being stored, one that waits for that
 
 DeleteReason = Literal["request", "customer_erasure", "expired", "used"]
-
-
-@dataclass(frozen=True, slots=True)
-class NewToken:
-    """What a caller asks for beside the card; `expires_at` None keeps the token."""
-
-    tenant: str
-    actor: Actor
-    format: Literal["opaque", "pan_like"] = "opaque"
-    reuse: bool = False
-    single_use: bool = False
-    expires_at: datetime | None = None
-    customer_reference: str | None = None
-    source_address: str | None = None
-    made_from: str | None = None
-    nonce: Nonce | None = None
-    """Of a card that came sealed."""
+ChangeReason = Literal["patch", "reuse"]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """New values of a token's changeable fields."""
 
-    exp_month: int
-    exp_year: int
+    exp_month: int | None
+    exp_year: int | None
     expires_at: datetime | None
     customer_reference: str | None
+
+    @property
+    def expiry(self) -> Expiry | None:
+        if self.exp_month is None or self.exp_year is None:
+            return None
+        return Expiry(self.exp_year, self.exp_month)
 
 
 class CardVault:
@@ -104,27 +95,47 @@ class CardVault:
         SealedReplayed; any KeysError; LedgerUnavailable, StoreUnavailable or Overloaded, after
         which the card may be stored under a token that nobody knows.
         """
-        if self._env == "live" and is_published_test_number(card.pan):
-            raise InvalidCard("number", "test_number")
+        self._check(card, wanted)
         token = new_token(self._env)
         kept = await self._keys.protect(card.pan, card.cvc, tenant=wanted.tenant, token=token)
         at = self._now()
-        value = FingerprintValue(kept.fingerprint.version, kept.fingerprint.value)
-        cvc = _cvc_row(kept.cvc, at) if kept.cvc is not None else None
         for _ in range(PAN_LIKE_TRIES_MAX):
-            row = self._row(card, wanted, token, kept.pan, at)
+            unit = creation(card, wanted, token, kept, at)
             try:
-                await self._ledger.append(
-                    CreateToken(row, value, cvc, (_created(row, wanted, at),), wanted.nonce)
-                )
+                await self._ledger.append(unit)
             except TokenExists as existing:
                 found = existing.row
             except PanLikeTaken:
                 continue
             else:
-                return row, True
+                return unit.row, True
             return await self._reused(found, card, wanted), False
         raise FormatRefused
+
+    async def tokenize_many(self, cards: Sequence[Card], wanted: NewToken) -> list[TokenRow]:
+        """Store cards as fast as HashiCorp Vault seals them; return a row for each, in order.
+
+        The rules are those of `tokenize`, which would give the same rows one by one. What no
+        card may be is looked for before the first is stored. What fails later (KeysError,
+        LedgerUnavailable, StoreUnavailable, Overloaded, TokenInUse) fails all, and any of the
+        cards may be stored by then, under tokens that nobody knows: repeated, they get others,
+        or with `reuse` those.
+        """
+        assert wanted.nonce is None, "what is sealed comes one by one"
+        for card in cards:
+            self._check(card, wanted)
+        turn = asyncio.Lock()  # one slice is stored at a time: the later finds what came earlier
+
+        async def stored(some: Sequence[Card]) -> list[TokenRow]:
+            tokens = [new_token(self._env) for _ in some]
+            kept = await self._keys.protect_all(
+                [(card.pan, card.cvc, token) for card, token in zip(some, tokens, strict=True)],
+                tenant=wanted.tenant,
+            )
+            async with turn:
+                return await self._store(some, wanted, tokens, kept)
+
+        return await in_slices(cards, stored, size=SLICE_CARDS, at_once=SLICES_AT_ONCE)
 
     async def load(self, tenant: str, token: str) -> TokenRow:
         """Return a tenant's token.
@@ -151,7 +162,7 @@ class CardVault:
         """
         check_cvc(cvc, row.brand)
         sealed = await self._keys.seal_cvc(cvc, tenant=row.tenant, token=row.id)
-        if not await self._tokens.attach_cvc(row, _cvc_row(sealed, self._now()), nonce):
+        if not await self._tokens.attach_cvc(row, cvc_row(sealed, self._now()), nonce):
             raise TokenInUse
 
     async def delete(self, row_id: tuple[str, str], actor: Actor, *, reason: DeleteReason) -> None:
@@ -207,27 +218,99 @@ class CardVault:
                     erased += 1
         return erased, in_use
 
+    def _check(self, card: Card, wanted: NewToken) -> None:
+        """Raises InvalidCard, FormatRefused."""
+        if self._env == "live" and is_published_test_number(card.pan):
+            raise InvalidCard("number", "test_number")
+        if wanted.format == "pan_like" and len(card.pan) < PAN_LIKE_DIGITS_MIN:
+            raise FormatRefused
+
+    async def _store(
+        self,
+        cards: Sequence[Card],
+        wanted: NewToken,
+        tokens: Sequence[str],
+        kept: Sequence[Protected],
+    ) -> list[TokenRow]:
+        """Append what is sealed; raise the first thing that stands against one of them."""
+        at = self._now()
+        rows: dict[int, TokenRow] = {}
+        known: list[tuple[TokenRow, Card]] = []
+        left: Sequence[int] = range(len(cards))
+        for _ in range(PAN_LIKE_TRIES_MAX):
+            units = [creation(cards[n], wanted, tokens[n], kept[n], at) for n in left]
+            taken = []
+            outcomes = await self._ledger.append_all(units)
+            for n, unit, outcome in zip(left, units, outcomes, strict=True):
+                rows[n] = unit.row
+                if isinstance(outcome, TokenExists):
+                    rows[n] = outcome.row
+                    known.append((outcome.row, cards[n]))
+                elif isinstance(outcome, PanLikeTaken):
+                    taken.append(n)
+                elif isinstance(outcome, BaseException):
+                    raise outcome
+            left = taken
+            if not left:
+                now = await self._reused_all(known, wanted)
+                return [now.get(rows[n].id, rows[n]) for n in range(len(cards))]
+        raise FormatRefused
+
+    async def _reused_all(
+        self, known: Sequence[tuple[TokenRow, Card]], wanted: NewToken
+    ) -> dict[str, TokenRow]:
+        """Of each known card the latest date counts, and its last code; rows by token."""
+        rows: dict[str, TokenRow] = {}
+        for row, card in known:
+            before = rows.get(row.id, row)
+            if card.cvc is not None:
+                await self._keep_cvc(row, card.cvc, wanted)
+            rows[row.id] = _dated(before, card)
+        first = {row.id: row for row, _ in reversed(known)}
+        units = [
+            unit
+            for row in first.values()
+            if (unit := self._changing(row, _change_to(rows[row.id]), wanted.actor, "reuse"))
+        ]
+        for outcome in await self._ledger.append_all(units):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return rows
+
     async def _reused(self, row: TokenRow, card: Card, wanted: NewToken) -> TokenRow:
         """The card's own token: a later expiry date replaces the stored one; so does a CVC."""
-        cvc = await self._seal_cvc(card.cvc, wanted.tenant, row.id)
-        if (cvc is not None or wanted.nonce is not None) and not await self._tokens.attach_cvc(
-            row, cvc, wanted.nonce
-        ):
+        if card.cvc is not None or wanted.nonce is not None:
+            await self._keep_cvc(row, card.cvc, wanted)
+        return await self._change(row, _change_to(_dated(row, card)), wanted.actor, reason="reuse")
+
+    async def _keep_cvc(self, row: TokenRow, cvc: Cvc | None, wanted: NewToken) -> None:
+        sealed = await self._seal_cvc(cvc, row.tenant, row.id)
+        if not await self._tokens.attach_cvc(row, sealed, wanted.nonce):
             raise TokenInUse
-        if (card.expiry.year, card.expiry.month) > (row.exp_year, row.exp_month):
-            change = Change(
-                card.expiry.month, card.expiry.year, row.expires_at, row.customer_reference
-            )
-            row = await self._change(row, change, wanted.actor, reason="reuse")
-        return row
 
     async def _change(
-        self, row: TokenRow, change: Change, actor: Actor, *, reason: Literal["patch", "reuse"]
+        self, row: TokenRow, change: Change, actor: Actor, *, reason: ChangeReason
     ) -> TokenRow:
+        unit = self._changing(row, change, actor, reason)
+        if unit is None:
+            return row
+        await self._ledger.append(unit)
+        return replace(
+            row,
+            exp_month=change.exp_month,
+            exp_year=change.exp_year,
+            expires_at=change.expires_at,
+            customer_reference=change.customer_reference,
+        )
+
+    def _changing(
+        self, row: TokenRow, change: Change, actor: Actor, reason: ChangeReason
+    ) -> ChangeToken | None:
+        """Make what changes a row; None if that is nothing."""
         before, after = _values(row), _values(change)
         changed = tuple(name for name in before if before[name] != after[name])
         if not changed:
-            return row
+            return None
         line = committed(
             TokenUpdated(
                 id=str(new_uuid7(self._now())),
@@ -240,113 +323,21 @@ class CardVault:
             {"before": _set_among(changed, before), "after": _set_among(changed, after)},
             salt=token_bytes(32),
         )
-        await self._ledger.append(
-            ChangeToken(
-                tenant=row.tenant,
-                token=row.id,
-                exp_month=change.exp_month,
-                exp_year=change.exp_year,
-                expires_at=change.expires_at,
-                customer_reference=change.customer_reference,
-                lines=(line,),
-            )
-        )
-        return replace(
-            row,
+        return ChangeToken(
+            tenant=row.tenant,
+            token=row.id,
             exp_month=change.exp_month,
             exp_year=change.exp_year,
             expires_at=change.expires_at,
             customer_reference=change.customer_reference,
+            lines=(line,),
         )
 
     async def _seal_cvc(self, cvc: Cvc | None, tenant: str, token: str) -> CvcRow | None:
         if cvc is None:
             return None
         sealed = await self._keys.seal_cvc(cvc, tenant=tenant, token=token)
-        return _cvc_row(sealed, self._now())
-
-    def _row(
-        self, card: Card, wanted: NewToken, token: str, sealed: Sealed, at: datetime
-    ) -> TokenRow:
-        return TokenRow(
-            id=token,
-            tenant=wanted.tenant,
-            pan_like=new_pan_like(card.pan) if wanted.format == "pan_like" else None,
-            format=wanted.format,
-            brand=card.brand,
-            pan_length=len(card.pan),
-            last4=card.pan.last4,
-            bin=card.pan.bin,
-            exp_month=card.expiry.month,
-            exp_year=card.expiry.year,
-            ciphertext=sealed.ciphertext,
-            key_version=sealed.key_version,
-            fingerprint=new_id("fp"),
-            reusable=wanted.reuse,
-            single_use=wanted.single_use,
-            expires_at=wanted.expires_at,
-            customer_reference=wanted.customer_reference,
-            created_at=at,
-            made_from=wanted.made_from,
-        )
-
-
-class CardOpener:
-    """Opens cards for an intent that is durable."""
-
-    def __init__(self, keys: RevealKeys) -> None:
-        self._keys = keys
-
-    async def open(
-        self, rows: Sequence[tuple[Opening, TokenRow]], *, intent: str
-    ) -> list[Pan | Cvc]:
-        """Open each item, in order, under the reference `<intent>/<n>`.
-
-        One item that does not open fails all: none of the numbers is used. Raises any
-        KeysError; CvcExpired; RecordCorrupt when a number is not the one its row describes.
-        """
-        if len(rows) == 1:  # most intents open one card, and no code: no task for it
-            return [await self._open_one(*rows[0], f"{intent}/0")]
-        opened = await asyncio.gather(
-            *(
-                self._open_one(opening, row, f"{intent}/{n}")
-                for n, (opening, row) in enumerate(rows)
-            ),
-            return_exceptions=True,
-        )
-        cards: list[Pan | Cvc] = []
-        for one in opened:
-            if isinstance(one, BaseException):
-                raise one
-            cards.append(one)
-        return cards
-
-    async def _open_one(self, opening: Opening, row: TokenRow, reference: str) -> Pan | Cvc:
-        if opening.key == "cvc":
-            return await self._open_cvc(row, reference)
-        sealed = Sealed(row.ciphertext, row.key_version)
-        pan = await self._keys.open_pan(
-            sealed, tenant=row.tenant, token=row.id, reference=reference
-        )
-        if len(pan) != row.pan_length or pan.last4 != row.last4:
-            raise RecordCorrupt
-        return pan
-
-    async def _open_cvc(self, row: TokenRow, reference: str) -> Cvc:
-        if row.cvc_ciphertext is None or row.cvc_key_version is None:
-            raise CvcExpired
-        sealed = Sealed(row.cvc_ciphertext, row.cvc_key_version)
-        try:
-            return await self._keys.open_cvc(
-                sealed, tenant=row.tenant, token=row.id, reference=reference
-            )
-        except KeyVersionRetired:
-            pass  # its key's life is part of the CVC's: no incident
-        raise CvcExpired
-
-
-def _cvc_row(sealed: Sealed, at: datetime) -> CvcRow:
-    return CvcRow(sealed.ciphertext, sealed.key_version, at + CVC_KEPT)
+        return cvc_row(sealed, self._now())
 
 
 def _is_over(row: TokenRow, at: datetime) -> bool:
@@ -357,29 +348,23 @@ def _values(of: TokenRow | Change) -> dict[TokenChange, str | None]:
     return {
         "customer_reference": of.customer_reference,
         "expires_at": time_text(of.expires_at) if of.expires_at else None,
-        "expiry": Expiry(of.exp_year, of.exp_month).text(),
+        "expiry": of.expiry.text() if of.expiry else None,
     }
+
+
+def _dated(row: TokenRow, card: Card) -> TokenRow:
+    """The row with the card's date, where that is later or the first."""
+    known = row.expiry
+    if card.expiry is None or (known is not None and card.expiry <= known):
+        return row
+    return replace(row, exp_month=card.expiry.month, exp_year=card.expiry.year)
+
+
+def _change_to(row: TokenRow) -> Change:
+    return Change(row.exp_month, row.exp_year, row.expires_at, row.customer_reference)
 
 
 def _set_among(
     names: Sequence[TokenChange], values: Mapping[TokenChange, str | None]
 ) -> dict[str, str]:
     return {name: value for name in names if (value := values[name]) is not None}
-
-
-def _created(row: TokenRow, wanted: NewToken, at: datetime) -> Line:
-    entry = TokenCreated(
-        id=str(new_uuid7(at)),
-        tenant=row.tenant,
-        actor=wanted.actor,
-        token=row.id,
-        format=wanted.format,
-        key_version=row.key_version,
-        single_use=row.single_use,
-        expires_at=time_text(row.expires_at) if row.expires_at else UNSET,
-    )
-    words = {
-        "customer_reference": wanted.customer_reference,
-        "source_address": wanted.source_address,
-    }
-    return committed(entry, words, salt=token_bytes(32))

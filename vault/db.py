@@ -8,7 +8,7 @@ connection of its own (`vault/ledger/store.py`).
 import asyncio
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import resources
 from typing import Final, TypeAlias, TypeVar
 
@@ -53,6 +53,14 @@ FOREIGN: Final = (
 
 async def _nothing_to_reset(_connection: object) -> None:
     """Spare a round trip at each release: nothing here sets, listens, locks or leaves a cursor."""
+
+
+def known(column: Sequence[T | None]) -> Sequence[T | None]:
+    """A column of `unnest($1, $2)`, beside one that is full: empty if it is NULL throughout.
+
+    unnest fills shorter arrays up with NULL, and asyncpg looks at each value of an array thrice.
+    """
+    return () if column.count(None) == len(column) else column
 
 
 def store_error(kind: type[BaseException]) -> type[StoreUnavailable]:

@@ -61,6 +61,12 @@ class CvcExpired(CustodyError):
     code = "cvc_expired"
 
 
+class ExpiryUnknown(CustodyError):
+    """No expiry date is stored for this token: set it first."""
+
+    code = "expiry_unknown"
+
+
 class EdgeKeyUnknown(CustodyError):
     """The card is sealed to a key that is not in use any more: fetch the keys, and seal it anew."""
 

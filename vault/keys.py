@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
+from itertools import count, cycle
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -41,6 +41,8 @@ from vault.transit_answers import KeyVersionTooNew
 from vault.transit_items import DecryptItem, Encrypted, EncryptItem, HmacItem
 
 LIMITS: Final = (ITEMS_MAX, QUEUE_ITEMS_MAX)
+FEW_CARDS: Final = 16
+MANY_LANES: Final = 2
 REPLY_LIMITS: Final = (64, 512)  # items of up to 64 KiB each: 6 MB a call at the most
 TOO_NEW_SECONDS_MAX: Final = 2.0  # measured: 50 to 100 ms after a rotation
 TOO_NEW_PAUSE_SECONDS: Final = 0.05
@@ -180,6 +182,9 @@ class TokenizeKeys:
         self._known: Keyed | None = None
         self._transit = transit
         self._cards = self._lanes.lane("encrypt", self._protect_batch)
+        self._many = cycle(
+            [self._lanes.lane("encrypt", self._protect_batch) for _ in range(MANY_LANES)]
+        )
 
     async def protect(self, pan: Pan, cvc: Cvc | None, *, tenant: str, token: str) -> Protected:
         """Fingerprint and seal a card: the cards of a batch share a call to each operation.
@@ -187,12 +192,19 @@ class TokenizeKeys:
         One queue for all that a card needs: a task for each of its items would cost more than
         the items.
         """
-        return await self._cards.submit(
-            _CardItems(
-                HmacItem(fingerprint_input(tenant, pan.reveal())),
-                self._pan_item(pan, tenant, token),
-                None if cvc is None else self._cvc_item(cvc, tenant, token),
-            )
+        return await self._cards.submit(self._card_items(pan, cvc, tenant, token))
+
+    async def protect_all(
+        self, cards: Sequence[tuple[Pan, Cvc | None, str]], *, tenant: str
+    ) -> list[Protected]:
+        """Protect several, each with the token it is for; one that fails, fails all.
+
+        A few go with those of other callers. Many have lanes of their own: nobody's single card
+        stands behind them, and one call is under way while we are busy with the one before.
+        """
+        lane = next(self._many) if len(cards) > FEW_CARDS else self._cards
+        return await lane.submit_all(
+            [self._card_items(pan, cvc, tenant, token) for pan, cvc, token in cards]
         )
 
     async def _protect_batch(self, cards: Sequence[_CardItems]) -> list[Protected | Exception]:
@@ -221,6 +233,13 @@ class TokenizeKeys:
 
     # Items are made here, and nowhere is a record kept under a name: the frames above wait, and
     # may end up in a traceback with their locals.
+
+    def _card_items(self, pan: Pan, cvc: Cvc | None, tenant: str, token: str) -> _CardItems:
+        return _CardItems(
+            HmacItem(fingerprint_input(tenant, pan.reveal())),
+            self._pan_item(pan, tenant, token),
+            None if cvc is None else self._cvc_item(cvc, tenant, token),
+        )
 
     def _pan_item(self, pan: Pan, tenant: str, token: str) -> EncryptItem:
         return EncryptItem(

@@ -24,6 +24,7 @@ PAN_DIGITS_MAX: Final = 19
 CVC_DIGITS_MIN: Final = 3
 CVC_DIGITS_MAX: Final = 4
 BIN_DIGITS: Final = 6
+LAST_DIGITS: Final = 4
 BIN_FROM_DIGITS: Final = 13  # of 12 digits, six and the last four would leave only two to guess
 
 ASCII_DIGITS: Final = "0123456789"  # not str.isdigit, int() or \d: they take other scripts' too
@@ -108,7 +109,12 @@ class Pan(_Unprintable):
 
     @property
     def last4(self) -> str:
-        return self._open()[-4:]
+        return self._open()[-LAST_DIGITS:]
+
+    @property
+    def mask(self) -> str:
+        """As long as the number, and nothing of it but the last four (PCI DSS 3.4.1)."""
+        return "*" * (len(self) - LAST_DIGITS) + self.last4
 
     @property
     def bin(self) -> str | None:

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import ClassVar, Final, Self
 
 from vault.batching import Batching
-from vault.db import Connection, Database, Record
+from vault.card import Expiry
+from vault.db import Connection, Database, Record, known
 from vault.errors import CustodyError, SealedReplayed, TokenInUse, TokenUnknown
 from vault.ledger.unit import Line, Placed, Unit
 from vault.nonce_table import Nonce, use
@@ -31,8 +32,9 @@ class TokenRow:
     pan_length: int
     last4: str
     bin: str | None
-    exp_month: int
-    exp_year: int
+    exp_month: int | None
+    exp_year: int | None
+    """Both or neither: a number that was found alone has no date yet."""
     ciphertext: str
     key_version: int
     fingerprint: str
@@ -46,6 +48,12 @@ class TokenRow:
     has_cvc: bool = False
     cvc_ciphertext: str | None = None
     cvc_key_version: int | None = None
+
+    @property
+    def expiry(self) -> Expiry | None:
+        if self.exp_month is None or self.exp_year is None:
+            return None
+        return Expiry(self.exp_year, self.exp_month)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,29 +131,37 @@ class CreateToken(Unit):
         placed: Sequence[Sequence[Placed]],  # noqa: ARG003 - a row does not know its entry
     ) -> None:
         rows = [unit.row for unit in units]
+        ids: dict[tuple[str, int, bytes], str] = {}  # of a card that is new, the first one's
+        fingerprints = [
+            ids.setdefault(
+                (unit.row.tenant, unit.fingerprint.version, unit.fingerprint.value),
+                unit.row.fingerprint,
+            )
+            for unit in units
+        ]
         await connection.execute(
             _INSERT_TOKENS,
             [row.id for row in rows],
             [row.tenant for row in rows],
-            [row.pan_like for row in rows],
+            known([row.pan_like for row in rows]),
             [row.format for row in rows],
             [row.brand for row in rows],
             [row.pan_length for row in rows],
             [row.last4 for row in rows],
-            [row.bin for row in rows],
-            [row.exp_month for row in rows],
-            [row.exp_year for row in rows],
+            known([row.bin for row in rows]),
+            known([row.exp_month for row in rows]),
+            known([row.exp_year for row in rows]),
             [row.ciphertext for row in rows],
             [row.key_version for row in rows],
-            [row.fingerprint for row in rows],
+            fingerprints,
             [unit.fingerprint.version for unit in units],
             [unit.fingerprint.value for unit in units],
             [row.reusable for row in rows],
             [row.single_use for row in rows],
-            [row.expires_at for row in rows],
-            [row.customer_reference for row in rows],
+            known([row.expires_at for row in rows]),
+            known([row.customer_reference for row in rows]),
             [row.created_at for row in rows],
-            [row.made_from for row in rows],
+            known([row.made_from for row in rows]),
         )
         await keep_cvcs(connection, [(unit.row, unit.cvc) for unit in units if unit.cvc])
 
@@ -157,8 +173,8 @@ class ChangeToken(Unit):
     order: ClassVar[int] = 20
     tenant: str
     token: str
-    exp_month: int
-    exp_year: int
+    exp_month: int | None
+    exp_year: int | None
     expires_at: datetime | None
     customer_reference: str | None
     lines: Sequence[Line]
@@ -557,6 +573,8 @@ def _token(row: Record, *, with_cvc: bool = False) -> TokenRow:
     )
 
 
+# All that makes or erases a fingerprint holds the head lock: what is not there at the start of this
+# statement is there at its end under the id given here.
 _INSERT_TOKENS: Final = """
 WITH want AS (
   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[],
@@ -568,22 +586,16 @@ WITH want AS (
     customer_reference, created_at, made_from)
 ), made AS (
   INSERT INTO fingerprint (id, tenant, version, value)
-  SELECT DISTINCT ON (tenant, fp_version, fp_value) fingerprint, tenant, fp_version, fp_value
-  FROM want
+  SELECT DISTINCT ON (fingerprint) fingerprint, tenant, fp_version, fp_value FROM want
   ON CONFLICT (tenant, version, value) DO NOTHING
-  RETURNING id, tenant, version, value
-), known AS (
-  SELECT id, tenant, version, value FROM made
-  UNION ALL
-  SELECT f.id, f.tenant, f.version, f.value FROM fingerprint f
-  JOIN want w ON f.tenant = w.tenant AND f.version = w.fp_version AND f.value = w.fp_value
 )
 INSERT INTO token (id, tenant, pan_like, format, brand, pan_length, last4, bin, exp_month,
   exp_year, ciphertext, key_version, fingerprint, reusable, single_use, expires_at,
   customer_reference, created_at, made_from)
-SELECT DISTINCT ON (w.id) w.id, w.tenant, w.pan_like, w.format, w.brand, w.pan_length, w.last4,
-  w.bin, w.exp_month, w.exp_year, w.ciphertext, w.key_version, k.id, w.reusable, w.single_use,
-  w.expires_at, w.customer_reference, w.created_at, w.made_from
+SELECT w.id, w.tenant, w.pan_like, w.format, w.brand, w.pan_length, w.last4,
+  w.bin, w.exp_month, w.exp_year, w.ciphertext, w.key_version, coalesce(f.id, w.fingerprint),
+  w.reusable, w.single_use, w.expires_at, w.customer_reference, w.created_at, w.made_from
 FROM want w
-JOIN known k ON k.tenant = w.tenant AND k.version = w.fp_version AND k.value = w.fp_value
+LEFT JOIN fingerprint f
+  ON f.tenant = w.tenant AND f.version = w.fp_version AND f.value = w.fp_value
 """

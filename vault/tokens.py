@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from vault.errors import FormatRefused
-from vault.ids import BITS_A_CHARACTER, CROCKFORD_CLASS, crockford_number
+from vault.ids import BITS_A_CHARACTER, CROCKFORD_CLASS, CROCKFORD_PAIRS, crockford_number
 from vault.pan import ASCII_DIGITS, PAN_DIGITS_MAX, Pan, passes_luhn
 
 Env = Literal["test", "live"]
@@ -64,7 +64,7 @@ def is_token(text: str, env: Env) -> bool:
 def _check_characters(random_part: str) -> str:
     digest = hashlib.sha256(random_part.encode("ascii")).digest()
     first_bits = int.from_bytes(digest[:2], "big") >> 16 - CHECK_CHARACTERS * BITS_A_CHARACTER
-    return crockford_number(first_bits, CHECK_CHARACTERS)
+    return CROCKFORD_PAIRS[first_bits]
 
 
 def pan_like_of(pan: Pan, below: Callable[[int], int]) -> str:

@@ -144,13 +144,12 @@ class Tokens:
         return await self._cards.load(caller.tenant, token)
 
     def _change(self, row: TokenRow, wanted: ChangeBody) -> Change:
-        month = row.exp_month if wanted.exp_month is UNSET else wanted.exp_month
-        year = row.exp_year if wanted.exp_year is UNSET else wanted.exp_year
-        if (wanted.exp_month is UNSET) != (wanted.exp_year is UNSET):
-            raise BadField("exp_month", "together_with_exp_year")
-        expiry_given = wanted.exp_year is not UNSET
-        if expiry_given:
+        month, year = row.exp_month, row.exp_year
+        if wanted.exp_month is not UNSET and wanted.exp_year is not UNSET:
+            month, year = wanted.exp_month, wanted.exp_year
             Expiry.parse(month, year, at=self._now())
+        elif wanted.exp_month is not wanted.exp_year:
+            raise BadField("exp_month", "together_with_exp_year")
         expires_at = row.expires_at
         if wanted.expires_at is not UNSET:
             expires_at = checked_expiry(wanted.expires_at, self._now())

@@ -26,6 +26,7 @@ class Format(StrEnum):
     MULTIPART = "multipart"
     GRAPHQL = "graphql"  # JSON around it
     CSV = "csv"
+    FIXED_WIDTH = "fixed_width"  # of columns that its reader has to be told
 
 
 class Shape(Enum):

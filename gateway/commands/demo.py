@@ -157,6 +157,7 @@ def _invite(stage: Stage, out: Console) -> None:
     ca_file = shlex.quote(credentials.ca_file)
     for line in (
         f"shop     {stage.shop_url}/",
+        f"old shop {stage.old_shop_url}/",
         f"public   {credentials.public_url}",
         f"private  {credentials.private_url}",
         f"ops      {credentials.ops_url}",

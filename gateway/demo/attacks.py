@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from gateway.demo.act import Acted, calls_shown
 from gateway.demo.answers import said, shown
+from gateway.demo.behind import refused_unstored
 from gateway.demo.cards import FORMS, Search
 from gateway.demo.clients import typed_in
 from gateway.demo.orders import Pay
@@ -100,6 +101,7 @@ async def sealed(stage: Stage) -> Acted:
         refused = await stage.save_card(token.id, retries=0)
         masked = await stage.office.get(f"/v1/tokens/{token.id}")
         another = await stage.page.post("/v1/tokens", {"card": typed_in(stage.cards["visa"])})
+        form, arrived = await refused_unstored(stage)
         during = await stage.witness.since(before)
     finally:
         unsealed_at = now()
@@ -113,6 +115,7 @@ async def sealed(stage: Stage) -> Acted:
             f"the card is {token.id}; Vault is sealed now",
             f"the shop tries to pay: {shown(refused)}",
             f"GET /v1/tokens/…: {masked.status}, the masked card is still there",
+            f"the old shop's form: {form}, and the shop received {arrived} bytes",
             f"Vault starts again and unseals; {seconds:.1f} s later, the same token:",
             shown(method),
             shown(paid),
@@ -124,6 +127,8 @@ async def sealed(stage: Stage) -> Acted:
                   (refused.kind, refused.http_status) == ("APIError", UNAVAILABLE)),
             Check("nothing was opened, nothing left", during.nothing_left),
             Check("new cards are refused, not kept for later", another.status == UNAVAILABLE),
+            Check("nor does the old shop receive what could not be stored",
+                  (form, arrived) == (UNAVAILABLE, 0)),
             Check("masked cards can be read", masked.status == OK and token.last4 in masked.body),
             Check("the same purchase goes through afterwards", said(paid).status == "succeeded"),
         ],

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.scan import Sought, contains_any
+from gateway.echoes import Sought, contains_any
 
 YEARS_VALID: Final = 3
 MASK: Final = "••••"

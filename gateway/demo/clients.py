@@ -6,10 +6,11 @@ its standard input, and ends when that is closed, so also when the demo is kille
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -23,6 +24,7 @@ T = TypeVar("T")
 ANSWER_SECONDS: Final = 60.0
 ENDING_SECONDS: Final = 5.0
 LINE_BYTES_MAX: Final = 1024 * 1024
+FORM: Final = "application/x-www-form-urlencoded"
 ENVIRONMENT: Final = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 
 
@@ -108,6 +110,12 @@ class PlainHttp:
     async def post(self, path: str, body: object) -> HttpAnswer:
         text = msgspec.json.encode(body).decode()
         call = HttpCall("POST", self._base_url + path, self._ca_file, self._key, text)
+        return await self.process.tell(call, HttpAnswer)
+
+    async def post_form(self, path: str, fields: Mapping[str, str]) -> HttpAnswer:
+        """Send a form as a browser does."""
+        call = HttpCall("POST", self._base_url + path, self._ca_file, body=urlencode(fields))
+        call.content_type = FORM
         return await self.process.tell(call, HttpAnswer)
 
     async def tokenize(self, card: DemoCard) -> NewToken:

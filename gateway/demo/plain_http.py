@@ -14,7 +14,7 @@ TIMEOUT_SECONDS = 20.0
 
 
 class HttpCall(msgspec.Struct):
-    """One call; `body` is the JSON text to be sent, if any. `key` is an API key of panward's.
+    """One call; `body` is the text to be sent, if any. `key` is an API key of panward's.
 
     With `proxy` it goes through that, and the key is the proxy's.
     """
@@ -25,6 +25,7 @@ class HttpCall(msgspec.Struct):
     key: str | None = None
     body: str | None = None
     proxy: str | None = None
+    content_type: str = "application/json"
 
 
 class HttpAnswer(msgspec.Struct):
@@ -36,7 +37,7 @@ class HttpAnswer(msgspec.Struct):
 
 def call(order: HttpCall) -> HttpAnswer:
     url = urlsplit(order.url)
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": order.content_type}
     key = {} if order.key is None else {"Authorization": f"Bearer {order.key}"}
     at = url if order.proxy is None else urlsplit(order.proxy)
     connection = http.client.HTTPSConnection(

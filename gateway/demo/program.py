@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Final
 
-from gateway.demo import attacks, auditor, bought, elsewhere, story
+from gateway.demo import attacks, auditor, behind, bought, elsewhere, story
 from gateway.demo.act import Act, play
 from gateway.demo.scene import Scene
 from gateway.demo.stage import Stage
@@ -34,6 +34,18 @@ ACTS: Final = (
         "A payment is declined",
         "The same with a card that its issuer declines.",
         story.declined,
+    ),
+    Act(
+        "old_shop",
+        "An old shop, and not one line of it changed",
+        "Its form posts card numbers to itself, as in 2005. A route of panward's stands in front.",
+        behind.old_shop,
+    ),
+    Act(
+        "strays",
+        "A number where nobody expects one",
+        "In a comment on the way to the old shop, and in a page of its own on the way back.",
+        behind.strays,
     ),
     Act(
         "explained",

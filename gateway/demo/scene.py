@@ -88,6 +88,8 @@ PROMISES: Final = (
         ("code", "approved", "declined"),
     ),
     Promise("The shop holds tokens: no answer to it has a number", ("tokens", "heard")),
+    Promise("An old shop keeps its form and its code, and gets tokens", ("old_shop",)),
+    Promise("A stray number is masked, to a shop and from it, with an alarm", ("strays",)),
     Promise("What would be opened is told before going live", ("explained",)),
     Promise("One token, any processor: by base URL or by proxy", ("elsewhere",)),
     Promise("Another shop's token is worth nothing here", ("foreign",)),

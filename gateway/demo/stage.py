@@ -21,6 +21,7 @@ from gateway.checkout.inventory import load_inventory
 from gateway.custody import utc_now
 from gateway.demo.cards import DemoCard, Search, demo_cards
 from gateway.demo.clients import Client, NewToken, PlainHttp, back_office, checkout_page, client
+from gateway.demo.old_shop.keeping import OldShop, OldShopSettings, old_shop
 from gateway.demo.orders import Account, Heard, Pay, SaveCard
 from gateway.demo.plain_http import HttpAnswer, HttpCall
 from gateway.demo.purchase import Ledger, Till
@@ -70,12 +71,20 @@ class Stage:
     database: Database
     proxy_ca_file: Path
     shop_url: str
+    old_shop: OldShop
+    old_shop_page: PlainHttp
+    """A shopper's browser at the old shop, with the inbound route between them."""
     run: str = field(default_factory=lambda: secrets.token_hex(3))
     tokens: dict[str, NewToken] = field(default_factory=dict[str, NewToken])
 
     @property
     def folder(self) -> Path:
         return self.deployment.parts.folder
+
+    @property
+    def old_shop_url(self) -> str:
+        """Where shoppers find the old shop: at the inbound route."""
+        return _old_shop_url(self.credentials)
 
     def token(self, name: str) -> str:
         """The token that an earlier step got for this card."""
@@ -160,6 +169,7 @@ async def set_up(folder: Path, options: StartOptions, *, at: datetime) -> AsyncI
             _ledger(witness, parts.folder),
         )
         shop_url = await _open_shop(stack, till, parts, credentials, cards)
+        behind = await _open_old_shop(stack, parts, cards, at.year)
         yield Stage(
             deployment=deployment,
             credentials=credentials,
@@ -174,6 +184,8 @@ async def set_up(folder: Path, options: StartOptions, *, at: datetime) -> AsyncI
             database=database,
             proxy_ca_file=await _proxy_ca_file(parts.folder, gateway),
             shop_url=shop_url,
+            old_shop=behind,
+            old_shop_page=PlainHttp(page, _old_shop_url(credentials), None, credentials.ca_file),
         )
 
 
@@ -196,6 +208,21 @@ async def _open_shop(
     )
     log_file = _private_log(parts.folder, "shop")
     return await stack.enter_async_context(storefront(window, till, log_file))
+
+
+async def _open_old_shop(
+    stack: AsyncExitStack, parts: EmbeddedParts, cards: Mapping[str, DemoCard], year: int
+) -> OldShop:
+    """Its own folder is in the deployment's, which the thief searches like all else in there."""
+    folder, test_card = parts.folder / "old_shop", cards["mastercard"].number
+    settings = OldShopSettings(parts.ports["old_shop"], str(folder), year, test_card)
+    return await stack.enter_async_context(
+        old_shop(settings, _private_log(parts.folder, "clients"))
+    )
+
+
+def _old_shop_url(credentials: Credentials) -> str:
+    return credentials.inbound_url or ""
 
 
 def _ledger(witness: Witness, folder: Path) -> Ledger:

@@ -28,7 +28,7 @@ from bench.gateway_clock import totals_in
 from bench.offline import body_without_card
 from bench.report import console_for, document, show
 from bench.targets import Mark, Verdict, judge, missed_runs, where_time_goes
-from gateway.scan import count_card_like
+from gateway.echoes import count_card_like
 from gateway.tokenize import TokenBody
 from vault.pan import passes_luhn
 

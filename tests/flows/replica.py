@@ -116,6 +116,7 @@ def with_routes(deployment: Deployment, name: str, ports: list[int], routes: str
         text = re.sub(
             rf"(\[listeners.{listener}\].*\nhost = .*\nport = )\d+", rf"\g<1>{port}", text
         )
+    text = re.sub(r"\[listeners\.inbound\]\n(?:[a-z_]+ = .*\n)+", "", text)
     text = text.replace('state_folder = "gateway"', f'state_folder = "{name}"')
     before, _, rest = text.partition("[[routes]]")
     _, _, after = rest.partition("[embedded]")

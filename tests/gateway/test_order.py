@@ -22,7 +22,7 @@ from gateway.slots import Part
 from tests import cards
 from vault.authorization import Kind
 from vault.card import Expiry
-from vault.errors import CvcExpired
+from vault.errors import CvcExpired, ExpiryUnknown
 from vault.pan import Cvc, Pan
 from vault.tokens import pan_like_of, token_of
 
@@ -137,6 +137,19 @@ def test_without_a_stored_code_nothing_is_sent() -> None:
     without = OpenedCard(TOKEN, CARD.pan, None, CARD.expiry)
     with pytest.raises(CvcExpired):
         fill(order, {TOKEN: without})
+
+
+@pytest.mark.parametrize("field", ["exp_month", "exp_year"])
+def test_without_a_date_nothing_is_sent_where_one_is_asked_for(field: str) -> None:
+    number_only = OpenedCard(TOKEN, CARD.pan, None, None)
+    order = _order(f"card[number]={TOKEN}&card[{field}]={TOKEN}")
+    assert order.dated == {TOKEN}
+    with pytest.raises(ExpiryUnknown):
+        fill(order, {TOKEN: number_only})
+
+    sent_with_it = _order(f"card[number]={TOKEN}&card[{field}]=3")
+    assert sent_with_it.dated == frozenset()
+    assert cards.VISA_ALT.encode() in fill(sent_with_it, {TOKEN: number_only})
 
 
 def test_a_token_of_digits_is_looked_up_under_its_own_text() -> None:

@@ -1,24 +1,22 @@
 """A card becomes a token, is looked after and erased; and it opens as itself or not at all."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Literal
 
 import pytest
 
 from tests import cards
+from tests.vault.card_custody import Custody
 from tests.vault.fake_node import FakeCluster, fake_cluster
 from tests.vault.keyrings import INTENT, reveal_keys, tokenize_keys
-from tests.vault.places import place_of_cluster, place_of_openbao
+from tests.vault.places import place_of_cluster
 from tests.vault.rows import ACTOR, Sender, new_row, new_tenant
-from tests.vault.stores import Replica, Store
-from vault import card_vault
+from vault import token_creation
 from vault.authorization import State
-from vault.card import Card
-from vault.card_vault import CVC_KEPT, PAN_LIKE_TRIES_MAX, CardOpener, CardVault, Change, NewToken
-from vault.embedded.bootstrap import EmbeddedParts
+from vault.card_vault import CVC_KEPT, PAN_LIKE_TRIES_MAX, CardOpener, Change
 from vault.errors import (
     CvcExpired,
     FormatRefused,
@@ -28,79 +26,12 @@ from vault.errors import (
     TokenInUse,
     TokenUnknown,
 )
-from vault.keys import TokenizeKeys
 from vault.ledger.detail import commitment
-from vault.ledger.entry import Entry, Opening, TokenCreated, TokenDeleted, TokenUpdated
-from vault.observer import Silent
+from vault.ledger.entry import Opening, TokenCreated, TokenDeleted, TokenUpdated
 from vault.pan import Cvc, Pan
-from vault.token_table import TokenRow, TokenTable
 from vault.tokens import is_token, looks_pan_like, new_token
 
 Reason = Literal["request", "customer_erasure", "expired", "used"]
-
-
-@dataclass
-class Custody:
-    """One tenant's view of a card vault over a real database and a real key service."""
-
-    store: Store
-    replica: Replica
-    vault: CardVault
-    opener: CardOpener
-    live: CardVault
-    tenant: str = field(default_factory=new_tenant)
-
-    def wanted(self, **more: object) -> NewToken:
-        return NewToken(tenant=self.tenant, actor=ACTOR, **more)  # type: ignore[arg-type]
-
-    def card(self, number: str = cards.VISA, year: int = 2031, cvc: str | None = None) -> Card:
-        return Card.parse(number, 12, year, cvc, at=self.store.clock.at)
-
-    async def token(self, card: Card | None = None, **more: object) -> TokenRow:
-        row, is_new = await self.vault.tokenize(card or self.card(), self.wanted(**more))
-        assert is_new
-        return await self.vault.load(self.tenant, row.id)
-
-    async def entries(self) -> list[Entry]:
-        entries = await self.store.entries()
-        return [one for one in entries if getattr(one, "tenant", None) == self.tenant]
-
-    async def count(self, table: str) -> object:
-        question = f"SELECT count(*) FROM {table} WHERE tenant = $1"  # noqa: S608 - our tables
-        return await self.store.value(question, self.tenant)
-
-    async def open(self, row: TokenRow, *keys: Literal["pan", "cvc"]) -> list[Pan | Cvc]:
-        openings = [(Opening(key=key, token=row.id, version=1), row) for key in keys]
-        return await self.opener.open(openings, intent=INTENT)
-
-    async def erase(self, row: TokenRow, reason: Reason = "request") -> None:
-        await self.vault.delete((self.tenant, row.id), ACTOR, reason=reason)
-
-
-@pytest.fixture
-async def custody(shared_store: Store, embedded: EmbeddedParts) -> AsyncIterator[Custody]:
-    place = place_of_openbao(embedded)
-    table = TokenTable(shared_store.database)
-    async with (
-        shared_store.replica() as replica,
-        place.transit("tokenize") as tokenize,
-        place.transit("reveal") as reveal,
-    ):
-        test = tokenize_keys(tokenize)
-        live = TokenizeKeys(
-            tokenize, "live", fingerprint_version=1, digest_version=1, observer=Silent()
-        )
-        opening = reveal_keys(reveal)
-        now = shared_store.clock
-        yield Custody(
-            shared_store,
-            replica,
-            CardVault(test, table, replica.ledger, env="test", now=now),
-            CardOpener(opening),
-            CardVault(live, table, replica.ledger, env="live", now=now),
-        )
-        for each in (test, live, opening, table):
-            await each.close()
 
 
 pytestmark = pytest.mark.embedded
@@ -219,7 +150,7 @@ async def test_a_name_like_a_number_that_is_taken_is_drawn_again(
     assert first.pan_like is not None
     assert looks_pan_like(first.pan_like)
     draws = [first.pan_like, "9900000000014242"]
-    monkeypatch.setattr(card_vault, "new_pan_like", lambda _pan: draws.pop(0))
+    monkeypatch.setattr(token_creation, "new_pan_like", lambda _pan: draws.pop(0))
     second = await custody.token(format="pan_like")
     assert (second.pan_like, draws) == ("9900000000014242", [])
 

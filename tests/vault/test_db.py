@@ -20,7 +20,7 @@ pytestmark = pytest.mark.embedded
 CANARY = "canary-in-a-row"
 Verb = Callable[[Callable[[Connection], Awaitable[object]]], Awaitable[object]]
 
-MIGRATIONS = ["0001.sql", "0002.sql", "0003.sql", "0004.sql", "0005.sql"]
+MIGRATIONS = [f"000{number}.sql" for number in range(1, 7)]
 
 
 async def one(connection: Connection) -> object:

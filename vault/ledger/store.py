@@ -78,6 +78,11 @@ class _Waiting:
         return self.give_up_at == math.inf
 
 
+def _give_up_all(waiting: Sequence[_Waiting]) -> None:
+    for one in waiting:
+        one.give_up()
+
+
 @dataclass(slots=True)
 class _Batch:
     """What one transaction appends, in index order.
@@ -181,27 +186,53 @@ class Ledger:
         LedgerSealed when it would open a card while the ledger is sealed; what new intents and
         tokens are refused with at the moment.
         """
-        refusal = self._refusal(unit)
-        if refusal is not None:
-            raise refusal
-        if self._closing or self._task is None or self._task.done():
-            raise LedgerUnavailable
-        if len(self._queue) >= QUEUE_UNITS_MAX:
-            raise Overloaded
+        (waiting,) = self._put((unit,), seconds)
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(unit, loop.create_future(), loop.time() + seconds)
-        self._queue.append(waiting)
-        self._wake.set()
         deadline = loop.call_at(waiting.give_up_at, waiting.give_up)  # a task would cost more
         try:
             return await waiting.future
         except asyncio.CancelledError:
-            answered = waiting.future.done() and not waiting.future.cancelled()
-            if answered and waiting.future.exception() is None:
-                self._owe_what_follows(unit)  # it was acknowledged to nobody
+            self._owe_if_acknowledged(waiting)
             raise
         finally:
             deadline.cancel()
+
+    async def append_all(
+        self, units: Sequence[Unit], *, seconds: float = APPEND_SECONDS
+    ) -> list[Sequence[Placed] | BaseException]:
+        """Append units that leave together if there is room, and return what became of each.
+
+        That is the places of its lines, or what `append` would have raised: each is all or
+        nothing, all of them are not. Raises, before any is taken, what `append` would.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = self._put(units, seconds)
+        deadline = loop.call_later(seconds, _give_up_all, waiting)
+        try:
+            return await asyncio.gather(*(one.future for one in waiting), return_exceptions=True)
+        except asyncio.CancelledError:
+            for one in waiting:
+                self._owe_if_acknowledged(one)
+            raise
+        finally:
+            deadline.cancel()
+
+    def _put(self, units: Sequence[Unit], seconds: float) -> list[_Waiting]:
+        """Let units wait for the next batches: all of them, or none."""
+        for unit in units:
+            refusal = self._refusal(unit)
+            if refusal is not None:
+                raise refusal
+        if self._closing or self._task is None or self._task.done():
+            raise LedgerUnavailable
+        if len(self._queue) + len(units) > QUEUE_UNITS_MAX:
+            raise Overloaded
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + seconds
+        waiting = [_Waiting(unit, loop.create_future(), give_up_at) for unit in units]
+        self._queue.extend(waiting)
+        self._wake.set()
+        return waiting
 
     def _refusal(self, unit: Unit) -> CustodyError | None:
         """What forbids a unit that would be welcome otherwise."""
@@ -320,7 +351,6 @@ class Ledger:
         """Check, place and apply, kind by kind; a refused unit fails alone."""
         connection = self._line.connection
         batch = _Batch()
-        grown = CompactRange(head.size, head.peaks)
         at = self._now()
         for kind, group in groupby(
             sorted(taken, key=lambda waiting: waiting.unit.order),
@@ -331,18 +361,18 @@ class Ledger:
             batch.refused.extend((members[position], error) for position, error in refused.items())
             kept, places = [], []
             for position, one in enumerate(members):
-                if position not in refused and (place := self._place(one, grown, batch, at)):
+                if position not in refused and (place := self._place(one, head.size, batch, at)):
                     kept.append(one)
                     places.append(place)
             if kept:
                 await kind.apply(connection, [one.unit for one in kept], places)
             batch.taken.extend(kept)
             batch.places.extend(places)
+        grown = CompactRange(head.size, head.peaks)
+        grown.extend([place.leaf for place in batch.added.places])
         return batch, grown
 
-    def _place(
-        self, waiting: _Waiting, grown: CompactRange, batch: _Batch, at: datetime
-    ) -> list[Placed]:
+    def _place(self, waiting: _Waiting, size: int, batch: _Batch, at: datetime) -> list[Placed]:
         """Stamp, encode and hash a unit's lines; a line that is no entry fails its unit alone."""
         added, lines = batch.added, waiting.unit.lines
         first = self._next_n + len(added.bodies)
@@ -354,11 +384,8 @@ class Ledger:
         except EntryRefused:
             batch.refused.append((waiting, CustodyError()))
             return []
-        places = []
-        for body in bodies:
-            leaf = leaf_hash(body)
-            places.append(Placed(grown.size, leaf, at))
-            grown.append(leaf)
+        index = size + len(added.places)
+        places = [Placed(index + offset, leaf_hash(body), at) for offset, body in enumerate(bodies)]
         added.lines.extend(lines)
         added.places.extend(places)
         added.bodies.extend(bodies)
@@ -399,6 +426,12 @@ class Ledger:
             else:
                 waiting.future.set_result(places)
         self._refuse(batch)
+
+    def _owe_if_acknowledged(self, waiting: _Waiting) -> None:
+        """Of an author who was canceled in the same moment: it was acknowledged to nobody."""
+        answered = waiting.future.done() and not waiting.future.cancelled()
+        if answered and waiting.future.exception() is None:
+            self._owe_what_follows(waiting.unit)
 
     def _owe_what_follows(self, unit: Unit) -> None:
         """Append what must follow a unit whose author is gone, however long that takes."""

@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import UNSET
 
-from vault.db import FOREIGN, Database
+from vault.db import FOREIGN, Database, known
 from vault.ledger.entry import Draft
 from vault.ledger.tree import CompactRange
 from vault.ledger.unit import Line, Placed
@@ -157,8 +157,8 @@ class WriterConnection:
             _APPEND,
             [line.entry.id for line in lines],
             [line.entry.type for line in lines],
-            [line.entry.intent_id for line in lines],
-            [_tenant_of(line.entry) for line in lines],
+            known([line.entry.intent_id for line in lines]),
+            known([_tenant_of(line.entry) for line in lines]),
             [place.leaf for place in added.places],
             added.bodies,
             [line.entry.id for line in with_detail],

@@ -100,12 +100,12 @@ def test_it_ends_with_0_when_all_promises_were_kept(run: Run) -> None:
     assert run.code == 0, run.err
     end = run.steps[-1]
     assert end["ok"]
-    assert [kept["ok"] for kept in end["promises"]] == [True] * 14
+    assert [kept["ok"] for kept in end["promises"]] == [True] * 16
     assert "not shown" not in run.out
 
 
 def test_it_prints_one_object_a_step_and_nothing_else(run: Run) -> None:
-    assert [step["step"] for step in run.steps] == list(range(1, 20))
+    assert [step["step"] for step in run.steps] == list(range(1, 22))
     for step in run.steps[:-1]:
         assert {"title", "merchant", "processor", "ledger", "checks", "ok"} <= step.keys()
         assert step["ok"] is True
@@ -128,6 +128,7 @@ def test_the_requests_are_logged_in_the_folder(run: Run, folder: Path) -> None:
         "/out/{route}/{path}",
         "/v1/authorizations",
     }
+    assert {event["event"] for event in events} >= {"undeclared_card", "card_in_reply"}
     assert (folder / "log" / "clients.log").read_text() == ""
 
 
@@ -159,6 +160,26 @@ def test_a_payment_is_approved(run: Run) -> None:
     ]
     assert entries(step) == ["attempted", "completed stored", "attempted", "completed approved"]
     assert step["ledger"][0]["opens"] == ["pan", "cvc"]
+
+
+def test_an_old_shop_gets_tokens_and_pays_with_them(run: Run, folder: Path) -> None:
+    step = run.step("old_shop")
+    token = re.search(r"card_number (pwt_test_\w{28}), card_code 000$", step["merchant"][1])
+    assert token is not None
+    assert step["ledger"][0]["token"] == token[1]
+    assert step["merchant"][2].endswith("number, code: none")
+    assert step["processor"][0].endswith("card[number] •••• 4444  card[cvc] •••")
+    assert entries(step) == ["attempted", "completed stored", "attempted", "completed approved"]
+    received = (folder / "old_shop" / "received.bin").read_text()
+    assert token[1] in received
+    assert not any(number in received for number in cards.ALL)
+
+
+def test_a_number_where_nobody_expects_one_is_masked_both_ways(run: Run) -> None:
+    _, comment, _, page, counted = run.step("strays")["merchant"]
+    assert re.search(r"“Your form ate my card! It is \*{12,}0002\.”", comment)
+    assert re.search(r"test_card = \*{12,}4444$", page)
+    assert re.search(r"\+1 on the way in, \+1 on the way out$", counted)
 
 
 def test_a_call_is_explained_and_not_made(run: Run) -> None:
@@ -219,6 +240,7 @@ def test_an_echoed_number_comes_back_as_its_token(run: Run) -> None:
 def test_with_vault_sealed_nothing_leaves_and_the_purchase_goes_on_later(run: Run) -> None:
     step = run.step("sealed")
     assert "stripe.APIError (HTTP 503, vault_sealed)" in step["merchant"][1]
+    assert step["merchant"][3] == "the old shop's form: 503, and the shop received 0 bytes"
     assert step["processor"][0] == "while Vault is sealed: 0 calls"
     assert step["ledger"][0]["type"] == "token.created"
     assert entries(step) == ["attempted", "completed stored", "attempted", "completed approved"]
@@ -226,8 +248,8 @@ def test_with_vault_sealed_nothing_leaves_and_the_purchase_goes_on_later(run: Ru
 
 def test_the_stolen_database_has_cards_and_no_number(run: Run) -> None:
     dumped, backup, forms, files = run.step("stolen")["merchant"]
-    assert "6 cards, 2 CVCs" in dumped
-    assert "6 cards, 0 CVCs" in backup
+    assert "7 cards, 2 CVCs" in dumped
+    assert "7 cards, 0 CVCs" in backup
     assert forms.endswith("forms: none")
     assert files.endswith("base64: none")
 
@@ -264,13 +286,14 @@ def test_a_forged_head_stops_disclosures_until_somebody_says_why(run: Run) -> No
 def test_each_decrypt_is_matched_to_an_earlier_intent(run: Run) -> None:
     lines = run.step("audit")["merchant"]
     found = [re.search(r"(\d+) decrypts in Vault's audit log, 0 without", line) for line in lines]
-    # Visa, declined, Mastercard, JCB and the print's Visa: number and code; Visa 5 times without.
-    assert [int(each[1]) for each in found if each] == [5 * 2 + 5]
+    # Visa, declined, the old shop's and another Mastercard, JCB and the print's Visa: number and
+    # code; Visa 5 times without.
+    assert [int(each[1]) for each in found if each] == [6 * 2 + 5]
 
 
 def test_each_number_at_the_processor_was_on_record_before(run: Run) -> None:
     step = run.step("heard")
-    assert step["processor"] == ["10 card numbers, and 10 are on record as to be sent"]
+    assert step["processor"] == ["11 card numbers, and 11 are on record as to be sent"]
 
 
 # --- a broken promise ---------------------------------------------------------------------
@@ -365,8 +388,8 @@ def test_a_broken_promise_makes_exit_code_1_and_says_which(
     assert run.code == 1
     assert "✗ NOT so: verify ends with 0" in run.out
     assert f"entry {changed}: the leaf hash is not that of the entry" in run.out
-    assert re.search(r"^\d+ of 14 promises kept$", run.out, re.MULTILINE)
-    assert "14 of 14" not in run.out
+    assert re.search(r"^\d+ of 16 promises kept$", run.out, re.MULTILINE)
+    assert "16 of 16" not in run.out
     assert "verify ends with 0" in run.err
     assert "Traceback" not in run.err
 
@@ -414,6 +437,7 @@ def test_it_says_where_the_shop_is_and_how_a_browser_trusts_it(served: tuple[Run
     run, _ = served
     found = re.search(r"^shop     (https://127\.0\.0\.1:\d+/)$", run.out, re.MULTILINE)
     assert found is not None
+    assert re.search(r"^old shop (https://127\.0\.0\.1:\d+/)$", run.out, re.MULTILINE)
     chromium = re.search(r"^chromium (?:.*\\\n)*.*$", run.out, re.MULTILINE)
     assert chromium is not None
     words = shlex.split(chromium[0])

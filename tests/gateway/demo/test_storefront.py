@@ -432,6 +432,35 @@ async def test_nobody_is_left_out(
     assert await page.evaluate("document.documentElement.scrollWidth") == 390
 
 
+# --- the old shop, by hand ----------------------------------------------------------------
+
+
+async def test_the_old_shops_form_typed_by_hand_is_tokens_when_it_arrives(
+    browser: BrowserContext, stage: Stage
+) -> None:
+    page, card = await browser.new_page(), stage.cards["amex"]
+    await page.set_viewport_size({"width": 390, "height": 844})
+    await page.goto(f"{stage.old_shop_url}/")
+    assert await violations(page) == []
+    await page.get_by_label("Lamp").select_option(index=1)
+    await page.get_by_label("Card number").fill(" ".join(re.findall(".{1,5}", card.number)))
+    await page.get_by_label("Year").select_option(str(card.exp_year))
+    await page.get_by_label("Code on the back").fill(card.cvc)
+    await page.get_by_label("Anything else?").fill("Née? Ring <twice>; 100 % & more")
+    await page.get_by_role("button", name="Order").click()
+    await expect(page.get_by_role("heading", name="What this shop has")).to_be_visible()
+    order, shown = stage.old_shop.latest(), await page.inner_text("body")
+    assert re.fullmatch(r"pwt_test_\w{28}", order.card_number)
+    assert (order.card_month, order.card_year) == ("12", str(card.exp_year))
+    assert order.card_code == "0000"
+    assert order.comment == "Née? Ring <twice>; 100 % & more"
+    assert order.card_number in shown
+    for everything in (stage.old_shop.everything(), (await page.content()).encode()):
+        assert not stage.search.finds(everything)
+    assert await violations(page) == []
+    assert await page.evaluate("document.documentElement.scrollWidth") == 390
+
+
 async def violations(page: Page) -> list[str]:
     """Run axe in the page by the debugger, which no policy of the page's concerns."""
     await page.evaluate(AXE)

@@ -1,0 +1,1 @@
+"""Files of cards: row by row through the filters of an inbound route."""

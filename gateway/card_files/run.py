@@ -1,0 +1,226 @@
+"""An import: a file of cards in, the same file with tokens out, whatever happens on the way.
+
+1. Read, cut and plan the next block, while the one before is being stored.
+2. Store its cards.
+3. Write its rows to `OUT.part`, down to the disk.
+4. Put it down in the journal. Only now the next block's cards are stored.
+5. At the end, and if the input is still what it was, give the file its name.
+
+So the process can be killed at any moment: what goes on begins behind the last block of the
+journal, and tokens of at most one block are in the store that are in no file. What never may
+live here: how a card is stored, and what a row says.
+"""
+
+import asyncio
+import os
+import stat
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from gateway.card_files.asked import options_digest
+from gateway.card_files.journal import ImportRefused, Journal, Origin, Shape, Step
+from gateway.card_files.planning import Manner, Planned, Planner
+from gateway.card_files.report import Report, Tally
+from gateway.card_files.rows import BYTES_MAX, Block, Blocks, head_bytes
+from gateway.codecs.splice import Format
+from gateway.inbound.filtering import WantedCard
+from vault.private_files import sync_folder
+
+PIECE_BYTES: Final = 1 << 18
+PART: Final = ".part"
+JOURNAL: Final = ".journal"
+_PRIVATE_FILE: Final = 0o600
+
+Store = Callable[[Sequence[WantedCard]], Awaitable[Sequence[str]]]
+"""Stores cards, and gives a token for each."""
+Tell = Callable[[int, int], None]
+"""Is told how many bytes are done, of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is imported, where to, and how."""
+
+    source: Path
+    out: Path
+    manner: Manner
+    resume: bool = False
+    rows_max: int = 512
+
+
+async def carry_out(job: Job, store: Store, tell: Tell) -> Report:
+    """Import a file, or the rest of one; the journal is left until `finish`.
+
+    Raises ImportRefused, RowRefused, Malformed, OSError, and what `store` does.
+    """
+    with ExitStack() as stack:
+        run = _Run(job, stack)
+        await run.carry_out(store, tell)
+        return run.tally.report(resumed=run.is_resumed)
+
+
+def finish(job: Job) -> None:
+    """Remove the journal: the report is where it belongs."""
+    _beside(job.out, JOURNAL).unlink(missing_ok=True)
+    sync_folder(job.out.parent)
+
+
+def is_unfinished(out: Path) -> bool:
+    """Whether an import to there has begun, and has not ended."""
+    return _beside(out, JOURNAL).exists()
+
+
+class _Run:
+    """One import, its files open."""
+
+    def __init__(self, job: Job, stack: ExitStack) -> None:
+        self._job = job
+        self._part = _beside(job.out, PART)
+        self._source = stack.enter_context(_opened(job.source))
+        self._was = os.fstat(self._source.fileno())
+        manner = job.manner
+        options = options_digest(manner.route, manner.format, manner.record_length, manner.keep_out)
+        origin = Origin(self._was.st_size, self._was.st_mtime_ns, options)
+        if job.out.exists() and not (job.resume and is_unfinished(job.out)):
+            raise ImportRefused(f"{job.out} is there already")
+        self._journal = Journal.opened(_beside(job.out, JOURNAL), origin, resume=job.resume)
+        stack.callback(self._journal.close)
+        self.tally = Tally()
+        self.is_resumed = bool(self._journal.steps)
+        for step in self._journal.steps:
+            self._count(step)
+        self._shape = Shape()
+        last = self._journal.steps[-1] if self._journal.steps else None
+        self._read = last.read if last is not None else 0
+        self._written = last.written if last is not None else 0
+        self._next_row = last.next_row if last is not None else 0
+        self._is_over = last is not None and last.is_last
+        self._shape_then = last.shape if last is not None else self._shape.text()
+        self._journal.steps.clear()
+        if not (self._is_over and job.out.exists()):
+            self._out = stack.enter_context(self._opened_part())
+
+    async def carry_out(self, store: Store, tell: Tell) -> None:
+        if not self._is_over:
+            await asyncio.to_thread(self._skip)
+            await self._store_blocks(store, tell)
+            self._check_unchanged()
+            self._note(Planned(b"", 0, self._next_row), is_last=True)
+        if not self._job.out.exists():
+            self._part.rename(self._job.out)
+        sync_folder(self._job.out.parent)
+        tell(self._was.st_size, self._was.st_size)
+
+    async def _store_blocks(self, store: Store, tell: Tell) -> None:
+        planner, blocks = self._planner_and_blocks()
+        planned = self._planned(planner, blocks)
+        loop = asyncio.get_running_loop()
+        upcoming = loop.run_in_executor(None, next, planned, None)
+        try:
+            while (current := await upcoming) is not None:
+                upcoming = loop.run_in_executor(None, next, planned, None)
+                tokens = await store(current.cards)
+                await asyncio.to_thread(self._finish_block, planner, current, tokens)
+                tell(self._read, self._was.st_size)
+        finally:
+            await asyncio.gather(upcoming, return_exceptions=True)  # it reads from our file
+
+    def _planner_and_blocks(self) -> tuple[Planner, Blocks]:
+        manner = self._job.manner
+        head = None
+        if manner.format is Format.CSV and self._read:
+            beginning = os.pread(self._source.fileno(), 2 * BYTES_MAX, 0)
+            head = beginning[: head_bytes(beginning)]
+        blocks = Blocks(
+            manner.format,
+            rows_max=self._job.rows_max,
+            record_length=manner.record_length,
+            first_row=self._next_row,
+            head=head,
+        )
+        return Planner(manner, head=head), blocks
+
+    def _planned(self, planner: Planner, blocks: Blocks) -> Iterator[Planned]:
+        for block in self._cut(blocks):
+            yield planner.planned(block)
+
+    def _cut(self, blocks: Blocks) -> Iterator[Block]:
+        while piece := self._source.read(PIECE_BYTES):
+            yield from blocks.feed(piece)
+        yield from blocks.end()
+
+    def _finish_block(self, planner: Planner, planned: Planned, tokens: Sequence[str]) -> None:
+        body = planner.written(planned, tokens)
+        self._out.write(body)
+        self._out.flush()
+        os.fdatasync(self._out.fileno())
+        self._read += len(planned.raw)
+        self._written += len(body)
+        self._next_row = planned.next_row
+        self._shape.add(planned.raw)
+        self._note(planned)
+
+    def _note(self, planned: Planned, *, is_last: bool = False) -> None:
+        step = Step(
+            read=self._read,
+            written=self._written,
+            next_row=self._next_row,
+            rows=planned.rows,
+            tokens=len(planned.cards),
+            shape=self._shape.text(),
+            counted=planned.counted,
+            refused=planned.refused,
+            is_last=is_last,
+        )
+        self._journal.add(step)
+        self._count(step)
+
+    def _count(self, step: Step) -> None:
+        self.tally.add(
+            rows=step.rows, tokens=step.tokens, counted=step.counted, refused=step.refused
+        )
+
+    def _skip(self) -> None:
+        """Go to where the journal ends, and see that the input is the same up to there."""
+        left = self._read
+        while left and (piece := self._source.read(min(left, PIECE_BYTES))):
+            self._shape.add(piece)
+            left -= len(piece)
+        if left or self._shape.text() != self._shape_then:
+            raise ImportRefused(_changed(self._job.source))
+
+    def _opened_part(self) -> BinaryIO:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.fdopen(os.open(self._part, flags, _PRIVATE_FILE), "wb")
+        os.fchmod(file.fileno(), _PRIVATE_FILE)
+        if os.fstat(file.fileno()).st_size < self._written:
+            file.close()
+            raise ImportRefused(f"{self._part} has less than its journal says: begin anew")
+        file.truncate(self._written)
+        file.seek(self._written)
+        return file
+
+    def _check_unchanged(self) -> None:
+        now = os.fstat(self._source.fileno())
+        same = (now.st_size, now.st_mtime_ns) == (self._was.st_size, self._was.st_mtime_ns)
+        if not same or self._read != now.st_size:
+            raise ImportRefused(_changed(self._job.source))
+
+
+def _opened(path: Path) -> BinaryIO:
+    file = path.open("rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ImportRefused(f"{path} is no file that can be read a second time")
+    return file
+
+
+def _beside(out: Path, suffix: str) -> Path:
+    return out.with_name(out.name + suffix)
+
+
+def _changed(path: Path) -> str:
+    return f"{path} was changed while it was imported"

@@ -1,0 +1,248 @@
+"""What becomes of a message in front of a merchant's endpoint: decided, before anything is done.
+
+Pure. A message is read, its declared fields are treated, and what is left is looked at for cards
+that nobody declared. The outcome is a `Plan`: which cards have to be stored, and where their
+tokens go. What cannot be read where a field is declared is refused, never passed on unread. What
+never lives here: storing a card, and sending anything.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+from gateway.codecs.splice import Format
+from gateway.errors import BodyUnreadable, UnsupportedMedia
+from gateway.inbound.areas import (
+    BODY,
+    HEADER,
+    PATH,
+    QUERY,
+    ROWS,
+    Area,
+    Areas,
+    Spot,
+    body_area,
+    format_read,
+    header_areas,
+    query_area,
+    type_of,
+)
+from gateway.inbound.declared import Declared
+from gateway.inbound.filter_problems import fits, problems_of
+from gateway.inbound.plan import (
+    Draft,
+    Edit,
+    Finding,
+    Head,
+    Headers,
+    Plan,
+    Rewritten,
+    Target,
+    WantedCard,
+)
+from gateway.inbound.rules import Filter, InboundConfig, Phase, Undeclared
+from gateway.inbound.undeclared import Policy
+from gateway.scan import Hit
+
+__all__ = [
+    "Edit",
+    "Finding",
+    "Head",
+    "Plan",
+    "Rewritten",
+    "WantedCard",
+    "is_rows",
+    "plan_raw",
+    "plan_reply",
+    "plan_request",
+    "plan_rows",
+    "problems_of",
+    "reads",
+]
+
+_NO_QUERY = query_area("", is_declared=False)
+
+
+# --- which bodies are read ----------------------------------------------------------------
+
+
+def reads(route: InboundConfig, phase: Phase, content_type: str) -> bool:
+    """Whether a filter, or a field that is allowed to hold numbers, needs this body whole."""
+    if any(_reading(route, phase, content_type)):
+        return True
+    format_ = format_read(route, content_type)
+    return format_ is not None and any(
+        fits(each, format_) for each in route.allow if not _of_head(each) and each != PATH
+    )
+
+
+def is_rows(route: InboundConfig, content_type: str) -> Format | None:
+    """Tell the format of a file whose rows can pass one after the other, through filters."""
+    format_ = format_read(route, content_type)
+    is_read = format_ in ROWS and any(_reading(route, "request", content_type))
+    return format_ if is_read else None
+
+
+def _reading(route: InboundConfig, phase: Phase, content_type: str) -> Iterator[Filter]:
+    """Yield the filters that are for a body of this type."""
+    format_ = format_read(route, content_type)
+    if format_ is None:
+        return
+    for each in route.filters:
+        if each.phase != phase or each.content_type not in {None, type_of(content_type)}:
+            continue
+        if any(not _of_head(one) and fits(one, format_) for one in _selectors(each)):
+            yield each
+
+
+def _selectors(declared: Filter) -> tuple[str, ...]:
+    return (declared.selector, *declared.beside())
+
+
+def _of_head(selector: str) -> bool:
+    return selector.startswith((HEADER, QUERY))
+
+
+# --- plans --------------------------------------------------------------------------------
+
+
+def plan_request(
+    route: InboundConfig, head: Head, content_type: str, body: bytes, *, at: datetime
+) -> Plan:
+    """Plan one request that is there as a whole, or, without a body, its head alone.
+
+    Raises CardFieldRefused, UndeclaredCard, BodyUnreadable, UnsupportedMedia.
+    """
+    of_body = list(_reading(route, "request", content_type))
+    if body:
+        _check_type(route, head, read=bool(of_body))
+    areas = Areas(
+        body=_body(route, "request", content_type, body),
+        query=query_area(head.query, is_declared=_declares(route, QUERY)),
+        headers=header_areas(head.headers),
+    )
+    draft = Draft()
+    declared = Declared(draft, areas, at=at)
+    declared.treat(
+        each
+        for each in route.filters
+        if each.phase == "request" and (each in of_body or _has_head(each))
+    )
+    policy = Policy(draft, route.undeclared)
+    if PATH not in route.allow:
+        policy.fixed("path", head.path)
+    _look(policy, areas, (*declared.taken, *_allowed(route, areas)))
+    return draft.plan(query=head.query, headers=head.headers, body=body)
+
+
+def plan_rows(
+    route: InboundConfig, format_: Format, block: bytes, *, at: datetime, first_row: int = 0
+) -> Plan:
+    """Plan some rows of a file; a CSV's have its header in front of them.
+
+    Findings and refusals name the row. Raises CardFieldRefused, UndeclaredCard, BodyUnreadable.
+    """
+    body = body_area(route, format_, "", block, first_row)
+    areas = Areas(body, _NO_QUERY, ())
+    draft = Draft()
+    declared = Declared(draft, areas, at=at)
+    declared.treat(
+        each
+        for each in route.filters
+        if each.phase == "request" and not _is_for_head(each) and _is_for_rows(route, each, format_)
+    )
+    policy = Policy(draft, route.undeclared)
+    without = (*declared.taken, *_allowed(route, areas))
+    is_reported = route.undeclared == "report"
+    policy.body(body, (spot.field for spot in without), windows=is_reported)
+    return draft.plan(body=block)
+
+
+def plan_reply(route: InboundConfig, content_type: str, headers: Headers, body: bytes) -> Plan:
+    """Plan a merchant's answer, or, without a body, its head alone.
+
+    Raises BodyUnreadable, and UndeclaredCard for what cannot be masked.
+    """
+    of_body = list(_reading(route, "response", content_type))
+    areas = Areas(_body(route, "response", content_type, body), _NO_QUERY, header_areas(headers))
+    draft = Draft()
+    declared = Declared(draft, areas)
+    declared.treat(
+        each
+        for each in route.filters
+        if each.phase == "response" and (each in of_body or _has_head(each))
+    )
+    _look(Policy(draft, route.replies), areas, (*declared.taken, *_allowed(route, areas)))
+    return draft.plan(headers=headers, body=body)
+
+
+def plan_raw(undeclared: Undeclared, raw: bytes, hits: Sequence[Hit], place: str) -> Plan:
+    """Plan a piece of a stream of which no fields are known. Raises UndeclaredCard."""
+    draft = Draft()
+    Policy(draft, undeclared).piece(BODY, hits, place)
+    return draft.plan(body=raw)
+
+
+# --- the parts of a message ---------------------------------------------------------------
+
+
+def _body(route: InboundConfig, phase: Phase, content_type: str, body: bytes) -> Area:
+    """Read a body; one that only `allow` would have read may be anything."""
+    if not reads(route, phase, content_type):
+        return body_area(route, None, content_type, body)
+    format_ = format_read(route, content_type)
+    if any(_reading(route, phase, content_type)):
+        return body_area(route, format_, content_type, body)
+    try:
+        return body_area(route, format_, content_type, body)
+    except BodyUnreadable:
+        return body_area(route, None, content_type, body)
+
+
+def _check_type(route: InboundConfig, head: Head, *, read: bool) -> None:
+    """Refuse a body that no filter reads where there are filters, and one of two types."""
+    filters = [each for each in route.filters if each.phase == "request"]
+    of_bodies = [each for each in filters if not _is_for_head(each)]
+    if not of_bodies:
+        return
+    types = [value for name, value in head.headers if name.lower() == "content-type"]
+    if len(types) > 1 or (not read and route.other_content == "refuse"):
+        raise UnsupportedMedia("content_type")
+
+
+def _look(policy: Policy, areas: Areas, without: Sequence[Spot]) -> None:
+    by_target: dict[Target, list[Spot]] = {}
+    for spot in without:
+        by_target.setdefault(spot.area.target, []).append(spot)
+    for area in (areas.query, areas.body):
+        policy.body(area, (spot.field for spot in by_target.get(area.target, ())))
+    policy.headers(areas.headers, by_target)
+
+
+def _allowed(route: InboundConfig, areas: Areas) -> Iterable[Spot]:
+    """Yield the fields that may hold long numbers. Raises BodyUnreadable."""
+    for selector in route.allow:
+        if selector != PATH:
+            yield from areas.find(selector)
+
+
+def _is_for_head(declared: Filter) -> bool:
+    return all(map(_of_head, _selectors(declared)))
+
+
+def _has_head(declared: Filter) -> bool:
+    """Whether it is for every message: its body, if there is another, has none of its fields."""
+    return any(map(_of_head, _selectors(declared)))
+
+
+def _is_for_rows(route: InboundConfig, declared: Filter, format_: Format) -> bool:
+    wanted = declared.content_type
+    return wanted is None or format_read(route, wanted) is format_
+
+
+def _declares(route: InboundConfig, part: str) -> bool:
+    return any(
+        one.startswith(part)
+        for each in route.filters
+        if each.phase == "request"
+        for one in _selectors(each)
+    )

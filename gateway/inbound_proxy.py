@@ -1,0 +1,283 @@
+"""THE WAY IN FRONT OF A MERCHANT: a request comes with a card, and goes on with a token.
+
+1. Find the route: by host, path, method and content type.
+2. Read the head, and as much of the body as it takes, within limits; inflate what is compressed.
+3. Find the declared fields, and what the scanner finds besides; parse the cards. What cannot be
+   read where it is declared is refused.
+4. Store the cards: encrypted, on record. If that fails, nothing is passed on.
+5. Put tokens in their places, and send the request to the merchant's endpoint.
+6. Pass the answer on; a card number in it is masked.
+
+What never may live here: anything that could open a card.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from gateway.errors import ExpectationRefused, UnsupportedMedia
+from gateway.inbound.areas import HEADER, QUERY
+from gateway.inbound.endpoints import Endpoint
+from gateway.inbound.filtering import (
+    Finding,
+    Head,
+    WantedCard,
+    is_rows,
+    plan_request,
+    reads,
+)
+from gateway.inbound.forwarding import authority_of, request_headers
+from gateway.inbound.merchant import Merchant
+from gateway.inbound.routing import Routing
+from gateway.inbound.rules import InboundConfig
+from gateway.inbound_bodies import Arriving, Store
+from gateway.inbound_cards import InboundCards
+from gateway.inbound_replies import Replies
+from gateway.inbound_sockets import check_upgrade, looking, pass_socket
+from gateway.metrics import Metrics
+from gateway.request_event import REQUEST_EVENT, EventLog, Incident
+from gateway.source_address import is_in
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+CARDS_HEADER: Final = "Panward-Cards"
+QUIET_SECONDS: Final = 60.0
+PANWARD: Final = "panward-"
+
+
+@dataclass(frozen=True, slots=True)
+class InboundLane:
+    """One route, and what its requests are carried out by."""
+
+    endpoint: Endpoint
+    merchant: Merchant
+    cards: InboundCards
+
+    @property
+    def route(self) -> InboundConfig:
+        return self.endpoint.route
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    """A request as it goes on."""
+
+    head: Head
+    body: bytes | AsyncIterator[bytes] | None
+    length: int | None
+    cards: int
+    is_rewritten: bool
+
+
+class InboundProxy:
+    """Requests for merchants' own endpoints, and their answers."""
+
+    def __init__(
+        self,
+        lanes: Sequence[InboundLane],
+        *,
+        trusted: Sequence[IPv4Network | IPv6Network],
+        log: EventLog,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._lanes = lanes
+        self._routing = Routing(lanes)
+        self._trusted = tuple(trusted)
+        self._log = log
+        self._metrics = metrics
+        self._now = now
+        self._monotonic = monotonic
+        self._quiet_until: dict[tuple[str, str], float] = {}
+
+    async def close(self) -> None:
+        """Hang up on the merchants' endpoints."""
+        for lane in self._lanes:
+            await lane.merchant.close()
+
+    async def expect(self, request: web.Request) -> None:
+        """Ask for a body that its sender holds back, once it is known where it may go (T-02).
+
+        Raises ExpectationRefused, and what `handle` does for the head.
+        """
+        lane = self._lane(request)
+        if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
+            raise ExpectationRefused
+        Arriving(request, lane.route)
+        await request.writer.write(CONTINUE)
+        request.writer.output_size = 0  # of the answer nothing has begun
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        return self._routing.hosts
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Carry one request out.
+
+        Raises any GatewayError of the request, any CustodyError of storing its cards, and
+        MerchantFailed.
+        """
+        lane = self._lane(request)
+        request[REQUEST_EVENT].tenant = lane.route.tenant
+        if hdrs.UPGRADE in request.headers:
+            return await self._pass_socket(request, lane)
+        outgoing = await self._outgoing(request, lane)
+        headers = self._headers(request, lane, outgoing)
+        replies = Replies(lane.endpoint, lane.cards.masks, self._noting(lane, "merchant_reply"))
+        async with lane.merchant.send(
+            request.method,
+            _target(outgoing.head),
+            headers,
+            outgoing.body,
+            length=outgoing.length,
+        ) as reply:
+            return await replies.pass_on(request, reply)
+
+    async def _pass_socket(self, request: web.Request, lane: InboundLane) -> web.StreamResponse:
+        check_upgrade(request, lane.route)
+        outgoing = await self._outgoing(request, lane)
+        store = self._storing(request, lane)
+
+        async def stored(cards: Sequence[WantedCard]) -> Sequence[str]:
+            return await store(cards, (), in_bulk=False)
+
+        look = looking(
+            {"request": lane.route.undeclared, "response": lane.route.replies},
+            {
+                "request": self._noting(lane, "inbound"),
+                "response": self._noting(lane, "merchant_reply"),
+            },
+            stored,
+        )
+        headers = self._headers(request, lane, outgoing)
+        return await pass_socket(request, lane.merchant, _target(outgoing.head), headers, look)
+
+    # --- what goes on ---------------------------------------------------------------------
+
+    async def _outgoing(self, request: web.Request, lane: InboundLane) -> _Outgoing:
+        route, arriving = lane.route, Arriving(request, lane.route)
+        store = self._storing(request, lane)
+        is_there = arriving.is_there
+        rows = is_rows(route, arriving.content_type) if is_there else None
+        is_whole = is_there and rows is None and reads(route, "request", arriving.content_type)
+        if is_there and rows is None and not is_whole:
+            _check_other_content(route)
+        body = await arriving.whole() if is_whole else b""
+        head, type_ = _head(request, route), arriving.content_type if is_whole else ""
+        plan = plan_request(route, head, type_, body, at=self._now())
+        done = plan.apply(await store(plan.cards, plan.findings, in_bulk=False))
+        cards = len(plan.cards)
+        head = replace(head, query=done.query, headers=tuple(done.headers))
+        if not is_there:
+            return _Outgoing(head, None, None, cards, is_rewritten=False)
+        if is_whole:
+            is_rewritten = arriving.is_inflated or done.body != body
+            return _Outgoing(head, done.body, len(done.body), cards, is_rewritten=is_rewritten)
+        if rows is not None:
+            pieces = arriving.rows(rows, store, self._now)
+            return _Outgoing(head, pieces, None, cards, is_rewritten=True)
+        pieces = arriving.scanned(store)
+        if route.undeclared in ("report", "refuse"):
+            is_rewritten = arriving.is_inflated
+            return _Outgoing(head, pieces, arriving.length, cards, is_rewritten=is_rewritten)
+        return _Outgoing(head, pieces, None, cards, is_rewritten=True)
+
+    def _storing(self, request: web.Request, lane: InboundLane) -> Store:
+        note = self._noting(lane, "inbound")
+        address = request.remote or ""
+
+        async def store(
+            cards: Sequence[WantedCard], findings: Sequence[Finding], *, in_bulk: bool
+        ) -> Sequence[str]:
+            note(findings)
+            return await lane.cards.store(cards, address, in_bulk=in_bulk)
+
+        return store
+
+    def _headers(
+        self, request: web.Request, lane: InboundLane, outgoing: _Outgoing
+    ) -> list[tuple[str, str]]:
+        peer = _peer(request)
+        endpoint = lane.endpoint
+        own_host = lane.route.host_header == "upstream"
+        headers = request_headers(
+            outgoing.head.headers,
+            host=request.headers.get(hdrs.HOST, ""),
+            peer=peer,
+            scheme="https",
+            forwarded_trusted=is_in(peer, self._trusted),
+            request_id=request[REQUEST_EVENT].request_id,
+            rewritten=outgoing.is_rewritten,
+            host_sent=authority_of(endpoint.scheme, endpoint.host) if own_host else None,
+            source=request.remote,
+        )
+        if outgoing.cards:
+            headers.append((CARDS_HEADER, str(outgoing.cards)))
+        return headers
+
+    def _noting(self, lane: InboundLane, place: str) -> Callable[[Sequence[Finding]], None]:
+        """Count what was found where none is declared; tell of it once a minute."""
+
+        def note(findings: Sequence[Finding]) -> None:
+            for each in findings:
+                if not each.declared:
+                    self._metrics.scan_hits(place, each.kind)
+                    self._tell(lane.route.name, place, each)
+
+        return note
+
+    def _tell(self, route: str, place: str, finding: Finding) -> None:
+        at = self._monotonic()
+        if at < self._quiet_until.get((route, place), 0.0):
+            return
+        self._quiet_until[route, place] = at + QUIET_SECONDS
+        name = "card_in_reply" if place == "merchant_reply" else "undeclared_card"
+        self._log.incident(Incident(name, level="error", where=route, error=finding.action))
+
+    def _lane(self, request: web.Request) -> InboundLane:
+        return self._routing.find(
+            request.headers.get(hdrs.HOST, ""),
+            request.raw_path.partition("?")[0],
+            request.method,
+            request.headers.get(hdrs.CONTENT_TYPE, ""),
+        )
+
+
+def _head(request: web.Request, route: InboundConfig) -> Head:
+    """Take the head as it came, without what only we may say, or ask for."""
+    dropped = [PANWARD]
+    if any(each.phase == "response" for each in route.filters):
+        dropped.append("range")  # of a part of an answer fields cannot be told
+        dropped.append("if-range")
+    path, _, query = request.raw_path.partition("?")
+    headers = [
+        (name, value)
+        for name, value in request.headers.items()
+        if not name.lower().startswith(tuple(dropped))
+    ]
+    return Head(request.method, path, query, tuple(headers))
+
+
+def _check_other_content(route: InboundConfig) -> None:
+    """Refuse a body that no filter of the route can read, unless the scanner shall look at it."""
+    has_filters = any(
+        each.phase == "request" and not each.selector.startswith((HEADER, QUERY))
+        for each in route.filters
+    )
+    if has_filters and route.other_content == "refuse":
+        raise UnsupportedMedia("content_type")
+
+
+def _target(head: Head) -> str:
+    return f"{head.path}?{head.query}" if head.query else head.path
+
+
+def _peer(request: web.Request) -> str:
+    """The other end of the connection, whatever a proxy says of the one behind it."""
+    transport = request.transport
+    name = None if transport is None else transport.get_extra_info("peername")
+    return str(name[0]) if name else ""

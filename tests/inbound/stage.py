@@ -1,0 +1,151 @@
+"""A gateway whose inbound routes lead to one application, which keeps all that arrives.
+
+Routes of `shop.test`, by their prefix: `/` has no filters, passes WebSockets and events, and only
+reports; `/form` has filters on forms, JSON, multipart and XML and refuses what is undeclared;
+`/tokenize`, `/mask` and `/refuse` treat undeclared cards so; `/files` treats rows; `/replies` has
+filters on answers; `/own` goes to the endpoint under its own name.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trustme
+
+from tests.flows.deployment import Deployment, Gateway, Urls
+from tests.flows.merchant import Account
+from tests.flows.replica import free_ports, with_routes
+from tests.inbound.merchant_app import MerchantApp, running_merchant
+
+HOSTNAME: Final = "shop.test"
+BODY_BYTES_MAX: Final = 256 * 1024
+CSV: Final = "text/csv"
+NDJSON: Final = "application/x-ndjson"
+
+_TYPES: Final = (
+    "application/x-www-form-urlencoded",
+    "application/json",
+    "multipart/form-data",
+)
+_TIED: Final = 'exp_month = "exp_month"\nexp_year = "exp_year"\ncvc = "cvc"\n'
+
+
+@dataclass(frozen=True)
+class InboundStage:
+    """A running gateway, and the application behind its routes."""
+
+    deployment: Deployment
+    gateway: Gateway
+    urls: Urls
+    account: Account
+    merchant: MerchantApp
+    port: int
+    ca_file: Path
+    host: str = "127.0.0.1"
+    hostname: str = HOSTNAME
+
+
+def routes(tenant: str, port: int, certificate: tuple[Path, Path], *, more: str = "") -> str:
+    """Write the routes; `port` is the application's, which speaks plain HTTP."""
+
+    def route(name: str, prefix: str, *settings: str, host_header: str = "client") -> str:
+        lines = "\n".join(settings)
+        return f"""
+[[inbound]]
+name = "{name}"
+tenant = "{tenant}"
+hosts = ["{HOSTNAME}"]
+path_prefix = "{prefix}"
+upstream = "http://127.0.0.1:{port}"
+address_allow = ["127.0.0.1/32"]
+certificate_file = "{certificate[0]}"
+private_key_file = "{certificate[1]}"
+host_header = "{host_header}"
+address_per_second = 100000
+address_burst = 100000
+body_bytes_max = {BODY_BYTES_MAX}
+timeout_seconds = 5
+{lines}
+"""
+
+    forms = "".join(
+        f'[[inbound.filters]]\ncontent_type = "{type_}"\nselector = "number"\n{_TIED}\n'
+        for type_ in _TYPES
+    )
+    xml = (
+        '[[inbound.filters]]\ncontent_type = "application/xml"\nselector = "order.card.number"\n'
+        'exp_month = "order.card.month"\nexp_year = "order.card.year"\ncvc = "order.card.@cvc"\n'
+    )
+    header = '[[inbound.filters]]\nselector = "header:X-Card-Number"\n'
+    query = '[[inbound.filters]]\nselector = "url:card"\n'
+    rows = (
+        f'[[inbound.filters]]\ncontent_type = "{CSV}"\nselector = "pan[*]"\nexpiry = "exp[*]"\n'
+        f'cvc = "cvc[*]"\n[[inbound.filters]]\ncontent_type = "{NDJSON}"\n'
+        'selector = "[*].card.number"\nexp_month = "[*].card.month"\nexp_year = "[*].card.year"\n'
+        '[[inbound.filters]]\ncontent_type = "text/plain"\nselector = "pan[*]"\n'
+        'format = "pan_like"\n'
+    )
+    answers = (
+        '[[inbound.filters]]\nphase = "response"\noperation = "reveal-masked"\n'
+        'selector = "card.token"\n[[inbound.filters]]\nphase = "response"\n'
+        'operation = "remove"\nselector = "card.secret"\n[[inbound.filters]]\n'
+        'phase = "response"\noperation = "mask"\nselector = "card.number"\n'
+    )
+    return "".join(
+        (
+            route("plain", "/", "websocket = true", "server_sent_events = true"),
+            route("form", "/form", 'undeclared = "refuse"', forms, xml, header, query),
+            *(
+                route(policy, f"/{policy}", f'undeclared = "{policy}"', "websocket = true")
+                for policy in ("tokenize", "mask", "refuse")
+            ),
+            route("files", "/files", "fixed_width = { pan = [0, 19], name = [19, 40] }", rows),
+            route("replies", "/replies", answers),
+            route("own", "/own", host_header="upstream"),
+            more,
+        )
+    )
+
+
+@contextmanager
+def running_inbound(
+    deployment: Deployment, account: Account, folder: Path, *, more: str = ""
+) -> Iterator[InboundStage]:
+    """Start a gateway of its own on the deployment, with these routes."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued = authority.issue_cert(HOSTNAME)
+    chain, key = folder / "shop.pem", folder / "shop.key"
+    chain.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    with running_merchant() as merchant:
+        ports = free_ports(5)
+        own = deployment.config.path.read_text().partition("[[routes]]")[2].partition("[[inbound]]")
+        text = with_routes(
+            deployment,
+            "inbound",
+            ports[:4],
+            f"[[routes]]{own[0]}{routes(account.tenant, merchant.port, (chain, key), more=more)}",
+        )
+        listener = re.search(r"\[listeners\.public\]\n((?:[a-z_]+ = .*\n)+)", text)
+        assert listener is not None
+        own = re.sub(r"port = \d+", f"port = {ports[4]}", listener[1])
+        own = re.sub(r"connections_per_address_max = .*\n", "", own)
+        text = text.replace(
+            "[listeners.public]\n",
+            f'[listeners.inbound]\n{own}trusted_proxies = ["127.0.0.1/32"]\n\n[listeners.public]\n',
+        )
+        file = deployment.parts.folder / "inbound-routes.toml"
+        file.write_text(text)
+        gateway = Gateway(deployment.gateway.out.parent / "inbound", "--config", str(file))
+        urls = Urls(*(f"https://127.0.0.1:{port}" for port in ports[:3]))
+        try:
+            gateway.until_ready()
+            yield InboundStage(
+                deployment, gateway, urls, account, merchant, ports[4], folder / "ca.pem"
+            )
+        finally:
+            assert gateway.stop() == 0, gateway.err.read_text()
