@@ -72,7 +72,8 @@ bench: .venv/.made
 # What only the distribution has (Debian, Ubuntu).
 system-packages:
 	apt-get update -qq
-	apt-get install --yes --quiet --no-install-recommends wrk util-linux strace chromium
+	apt-get install --yes --quiet --no-install-recommends wrk util-linux strace chromium \
+	  nginx haproxy
 	command -v npm >/dev/null || apt-get install --yes --quiet --no-install-recommends nodejs npm
 	command -v go >/dev/null || apt-get install --yes --quiet --no-install-recommends \
 	  golang-go golang-golang-x-mod-dev

@@ -57,6 +57,7 @@ class Naive:
         words = (await request.json())["card"]
         at = datetime.now(UTC)
         card = Card.parse(words["number"], words["exp_month"], words["exp_year"], None, at=at)
+        assert card.expiry is not None, "the body has one"
         token = new_token("test")
         fingerprint = await self._fingerprint(card)
         ciphertext = await self._ciphertext(card, token)

@@ -24,8 +24,8 @@ from bench.long_log import drop_long_log, schema_dsn, write_long_log
 from bench.sealing import PublishedKey, PublishedKeys, sealed_bodies
 from gateway.commands.ledger import check_log
 from gateway.custody import utc_now
-from gateway.embedded import TRIAL_ORIGINS
 from gateway.echoes import Sought, contains_any, count_card_like
+from gateway.embedded import TRIAL_ORIGINS
 from gateway.sealed import Sender, Unsealing
 from vault.batching import Batching
 from vault.db import Database

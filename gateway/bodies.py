@@ -22,6 +22,8 @@ class Pace:
     start_seconds: float = 3.0
     bytes_per_second_min: int = 1024
     seconds_max: float = 10.0
+    gap_seconds_max: float = 10.0
+    """Between two pieces: what came early is no credit for silence."""
 
     def seconds_until(self, received: int) -> float:
         """Return by when, from its beginning, more than `received` bytes must have come."""
@@ -75,7 +77,8 @@ async def read_pieces(
     refusal: GatewayError | None = None
     while refusal is None:
         try:
-            async with asyncio.timeout_at(begun + pace.seconds_until(received)):
+            in_time = begun + pace.seconds_until(received)
+            async with asyncio.timeout_at(min(in_time, loop.time() + pace.gap_seconds_max)):
                 piece = await content.readany()
         except TimeoutError:
             refusal = BodyTooSlow()

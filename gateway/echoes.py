@@ -8,6 +8,7 @@ random 16-digit ids pass for cards. Finding cards that nobody knows is `gateway.
 What never lives here: what is done about a find. Nothing returned, raised or printed holds a
 digit of the body. No pattern is made from a number either: `re` keeps patterns in a cache.
 """
+
 import base64
 import re
 import unicodedata

@@ -178,10 +178,12 @@ async def embedded_deployment(
     at: datetime,
     options: StartOptions,
     memory: SandboxMemory = SandboxMemory.NOTHING,
+    own_inbound: bool = True,
 ) -> AsyncIterator[EmbeddedDeployment]:
     """Start the children, write `panward.toml` and `credentials.json`, and end them afterwards.
 
-    Raises StartRefused with what to change.
+    `own_inbound`: with the inbound routes of the folder's owner, if there are any. Raises
+    StartRefused with what to change.
     """
     children = await Embedded.start(folder, at=at, options=options)
     try:
@@ -192,9 +194,8 @@ async def embedded_deployment(
             write_files(parts)
             config = load_config(parts.folder / "panward.toml")
             tenant = await _provide_tenant(parts, config, sandbox, at=at)
-            write_private(
-                parts.folder / "panward.toml", configuration(parts, inbound_of=tenant).encode()
-            )
+            text = configuration(parts, inbound_of=tenant, own_inbound=own_inbound)
+            write_private(parts.folder / "panward.toml", text.encode())
             config = load_config(parts.folder / "panward.toml")
             yield EmbeddedDeployment(children, parts, sandbox, config)
         finally:
@@ -211,7 +212,9 @@ def write_files(parts: EmbeddedParts) -> None:
     write_private(parts.folder / "panward.toml", configuration(parts).encode())
 
 
-def configuration(parts: EmbeddedParts, *, inbound_of: str | None = None) -> str:
+def configuration(
+    parts: EmbeddedParts, *, inbound_of: str | None = None, own_inbound: bool = False
+) -> str:
     """The text of an embedded deployment's `panward.toml`; also the sample of one.
 
     `inbound_of` is the tenant of the trial's inbound route; without it there is none.
@@ -265,7 +268,7 @@ origin = "{ORIGIN}"
 reserve_bytes = {RESERVE_BYTES}
 
 {_routes(parts)}
-{"" if inbound_of is None else _inbound(parts, inbound_of)}
+{"" if inbound_of is None else _inbound(parts, inbound_of, own=own_inbound)}
 [embedded]
 folder = "."
 """
@@ -299,11 +302,11 @@ unknown_replay = "{"within_lifetime" if name == "stripe" else "never"}"
     )
 
 
-def _inbound(parts: EmbeddedParts, tenant: str) -> str:
+def _inbound(parts: EmbeddedParts, tenant: str, *, own: bool) -> str:
     """What stands in front of the demo's old shop, or what somebody tries instead."""
-    own = parts.folder / OWN_INBOUND
-    if own.is_file():
-        return own.read_text("utf-8")
+    file = parts.folder / OWN_INBOUND
+    if own and file.is_file():
+        return file.read_text("utf-8")
     return f"""\
 [[inbound]]  # the demo's old shop; routes of your own in {OWN_INBOUND} take its place
 name = "old-shop"

@@ -213,7 +213,7 @@ class EdgeKeysUnavailable(GatewayError):
 class CardFieldRefused(GatewayError):
     """A declared field does not hold a card that can be stored: nothing was passed on."""
 
-    code = "card_invalid"
+    code = "card_field_refused"
 
     def __init__(self, field: str, reason: str) -> None:
         """`field` is the filter's selector, `reason` a word of ours."""

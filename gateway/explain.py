@@ -25,11 +25,11 @@ from gateway.call import (
     read_call,
 )
 from gateway.codecs.splice import Field, Format, Replacement, Shape, splice
+from gateway.echoes import count_card_like
 from gateway.errors import Malformed, TooLarge
 from gateway.order import Order, login_slots, pass_through_refusal, read_order
 from gateway.plain_paths import LITERALS
 from gateway.preset import CardFields, Operation, Preset
-from gateway.echoes import count_card_like
 from gateway.slots import Part
 from vault.pan import PAN_DIGITS_MAX, PAN_DIGITS_MIN
 from vault.tokens import Env, is_token, looks_pan_like, token_of

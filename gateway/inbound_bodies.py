@@ -20,9 +20,9 @@ from gateway.codecs.splice import Format
 from gateway.errors import BodyUnreadable, CardFieldRefused, GatewayError, Malformed, TooLarge
 from gateway.inbound.filtering import Finding, WantedCard, plan_raw
 from gateway.inbound.inflate import Inflate, encodings_of
+from gateway.inbound.looking import BINARY_TYPES
 from gateway.inbound.rules import InboundConfig
-from gateway.scan import Hit
-from gateway.scan_stream import ScanStream
+from gateway.scan_stream import Piece, ScanStream
 
 _BINARY: Final = (
     *("image/", "audio/", "video/", "font/"),
@@ -51,7 +51,7 @@ class Store(Protocol):
 
 def is_binary(content_type: str) -> bool:
     """Whether bytes of this type spell numbers in plain digits only, all else being chance."""
-    return content_type.lower().startswith(_BINARY)
+    return content_type.lower().startswith(BINARY_TYPES)
 
 
 class Arriving:
@@ -113,18 +113,20 @@ class Arriving:
         stream = ScanStream(binary=is_binary(self.content_type))
         undeclared = self._route.undeclared
 
-        async def passed(raw: bytes, hits: Sequence[Hit]) -> bytes:
-            if not hits:
-                return raw
-            plan = plan_raw(undeclared, raw, hits, place)
+        async def passed(piece: Piece) -> bytes:
+            if piece.exhausted and undeclared != "report":
+                raise BodyUnreadable("scan_limit")
+            if not piece.hits:
+                return piece.raw
+            plan = plan_raw(undeclared, piece.raw, piece.hits, place)
             made = await store(plan.cards, plan.findings, in_bulk=False)
             return plan.apply(made).body
 
         async for data in self.pieces(self._route.upload_bytes_max):
             for piece in stream.feed(data):
-                yield await passed(piece.raw, piece.hits)
+                yield await passed(piece)
         for piece in stream.end():
-            yield await passed(piece.raw, piece.hits)
+            yield await passed(piece)
 
     async def rows(
         self, format_: Format, store: Store, now: Callable[[], datetime]

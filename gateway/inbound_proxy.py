@@ -37,9 +37,10 @@ from gateway.inbound.rules import InboundConfig
 from gateway.inbound_bodies import Arriving, Store
 from gateway.inbound_cards import InboundCards
 from gateway.inbound_replies import Replies
-from gateway.inbound_sockets import check_upgrade, looking, pass_socket
+from gateway.inbound_sockets import asks_to_upgrade, check_upgrade, looking, pass_socket
 from gateway.metrics import Metrics
 from gateway.request_event import REQUEST_EVENT, EventLog, Incident
+from gateway.scan import Kind
 from gateway.source_address import is_in
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -105,7 +106,8 @@ class InboundProxy:
         Raises ExpectationRefused, and what `handle` does for the head.
         """
         lane = self._lane(request)
-        if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
+        asked = request.headers.getall(hdrs.EXPECT)
+        if len(asked) != 1 or asked[0].lower() != "100-continue":
             raise ExpectationRefused
         Arriving(request, lane.route)
         await request.writer.write(CONTINUE)
@@ -123,7 +125,7 @@ class InboundProxy:
         """
         lane = self._lane(request)
         request[REQUEST_EVENT].tenant = lane.route.tenant
-        if hdrs.UPGRADE in request.headers:
+        if asks_to_upgrade(request):
             return await self._pass_socket(request, lane)
         outgoing = await self._outgoing(request, lane)
         headers = self._headers(request, lane, outgoing)
@@ -226,7 +228,8 @@ class InboundProxy:
             for each in findings:
                 if not each.declared:
                     self._metrics.scan_hits(place, each.kind)
-                    self._tell(lane.route.name, place, each)
+                    if each.kind is not Kind.WINDOW:  # mostly chance
+                        self._tell(lane.route.name, place, each)
 
         return note
 

@@ -5,14 +5,21 @@ may live here: requests, and what is told to whom.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from gateway.errors import MerchantReplyRefused, UnsupportedMedia
+from gateway.errors import (
+    BodyUnreadable,
+    CardFieldRefused,
+    MerchantReplyRefused,
+    UndeclaredCard,
+    UnsupportedMedia,
+)
 from gateway.inbound.endpoints import Endpoint
-from gateway.inbound.filtering import Finding, plan_raw, plan_reply, reads
+from gateway.inbound.filtering import Finding, Plan, plan_raw, plan_reply, reads
 from gateway.inbound.forwarding import Header, relocated
 from gateway.inbound.inflate import encodings_of
 from gateway.inbound.merchant import MerchantReply
@@ -84,9 +91,16 @@ class Replies:
         )
 
     def _head(self, headers: Sequence[Header]) -> Sequence[Header]:
-        plan = plan_reply(self._route, "", headers, b"")
+        return self._planned("", headers, b"").apply(()).headers
+
+    def _planned(self, content_type: str, headers: Sequence[Header], body: bytes) -> Plan:
+        plan = None
+        with suppress(BodyUnreadable, CardFieldRefused, UndeclaredCard):  # what is not told
+            plan = plan_reply(self._route, content_type, headers, body)
+        if plan is None:
+            raise MerchantReplyRefused
         self._note(plan.findings)
-        return plan.apply(()).headers
+        return plan
 
     async def _whole(
         self,
@@ -100,8 +114,7 @@ class Replies:
             body += piece
             if len(body) > self._route.body_bytes_max:
                 raise MerchantReplyRefused
-        plan = plan_reply(self._route, content_type, headers, bytes(body))
-        self._note(plan.findings)
+        plan = self._planned(content_type, headers, bytes(body))
         done = plan.apply((), await self._masks(plan.tokens) if plan.tokens else {})
         response = await _begun(request, reply.status, done.headers, len(done.body))
         await response.write(done.body)
@@ -110,6 +123,8 @@ class Replies:
 
     async def _write(self, response: web.StreamResponse, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
+            if piece.exhausted and self._route.replies == "mask":
+                raise MerchantReplyRefused
             data = self._masked(piece) if piece.hits else piece.raw
             if data:
                 await response.write(data)

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from gateway.errors import Malformed
+from gateway.errors import Malformed, UndeclaredCard
 from gateway.inbound.filtering import Finding, WantedCard, plan_raw
 from gateway.inbound.forwarding import Header
 from gateway.inbound.merchant import Merchant
@@ -21,24 +21,33 @@ VERSION: Final = "13"
 PLACE: Final = "message"
 
 
+def asks_to_upgrade(request: web.Request) -> bool:
+    """Whether it means to go on as something else, by either of the two headers for that."""
+    return hdrs.UPGRADE in request.headers or "upgrade" in _options(request)
+
+
 def check_upgrade(request: web.Request, route: InboundConfig) -> None:
     """Let in what asks for a WebSocket and nothing else, where the route has them (T-03).
 
     Raises Malformed.
     """
     headers = request.headers
-    options = {each.strip().lower() for each in headers.get(hdrs.CONNECTION, "").split(",")}
     asks = (
         route.websocket
         and request.method == hdrs.METH_GET
         and not request.body_exists
         and headers.getall(hdrs.UPGRADE, []) == ["websocket"]
-        and "upgrade" in options
+        and "upgrade" in _options(request)
         and headers.get(hdrs.SEC_WEBSOCKET_VERSION) == VERSION
         and len(headers.getall(hdrs.SEC_WEBSOCKET_KEY, [])) == 1
     )
     if not asks:
         raise Malformed("upgrade")
+
+
+def _options(request: web.Request) -> set[str]:
+    lines = request.headers.getall(hdrs.CONNECTION, [])
+    return {each.strip().lower() for line in lines for each in line.split(",")}
 
 
 async def pass_socket(
@@ -74,10 +83,12 @@ def looking(
 
     async def look(data: str | bytes, phase: Phase) -> str | bytes:
         raw = data.encode() if isinstance(data, str) else data
-        hits = find_cards(raw, binary=isinstance(data, bytes)).hits
-        if not hits:
+        found = find_cards(raw, binary=isinstance(data, bytes))
+        if found.exhausted and policies[phase] != "report":
+            raise UndeclaredCard(PLACE)
+        if not found.hits:
             return data
-        plan = plan_raw(policies[phase], raw, hits, PLACE)
+        plan = plan_raw(policies[phase], raw, found.hits, PLACE)
         notes[phase](plan.findings)
         made = plan.apply(await store(plan.cards)).body
         return made.decode("utf-8", "replace") if isinstance(data, str) else made

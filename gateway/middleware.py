@@ -90,6 +90,8 @@ class Gate:
         if request.version != HttpVersion11:
             raise VersionRefused
         path = request.raw_path
+        if request.method == hdrs.METH_CONNECT:  # some read no HTTP after it (RFC 9110 9.3.6)
+            raise Malformed("method")
         if not path.startswith("/"):  # absolute-form overrides Host; authority-form is CONNECT
             raise Malformed("host")
         checks = _FRAMING_CHECKS if self.passes_on else _HEADER_CHECKS
@@ -243,7 +245,7 @@ class Net:
 
     def unparsed(self, request: web.BaseRequest, error: BaseException | None) -> web.Response:
         """Answer what the parser would not take; its error quotes the bytes, its type does not."""
-        event = self._begin(request)
+        event = self._begin(request, has_headers=False)
         event.method = ""
         event.route = "refused"
         response = self._refuse(request, event, Malformed(parser_kind(error)))
@@ -257,10 +259,10 @@ class Net:
             Incident("connection_error", listener=self.listener, error=type_name(error))
         )
 
-    def _begin(self, request: web.BaseRequest) -> RequestEvent:
+    def _begin(self, request: web.BaseRequest, *, has_headers: bool = True) -> RequestEvent:
         event = RequestEvent(self.listener, new_request_id(os.urandom(16)), request.method)
         request[REQUEST_EVENT] = event
-        if self.gate.trusted and isinstance(request, Forwarded):
+        if has_headers and self.gate.trusted and isinstance(request, Forwarded):
             lines = request.headers.getall(hdrs.X_FORWARDED_FOR, [])
             request.came_from(source_of(request.remote or "", lines, self.gate.trusted))
         return event
@@ -303,7 +305,7 @@ class Net:
         response = answer(error, event.request_id, draw=self._chance())
         content = request.content
         unread = not content.is_eof() or content.exception() is not None
-        if unread or hdrs.UPGRADE in request.headers:  # what follows may be no HTTP
+        if unread or _is_doubtful(error) or hdrs.UPGRADE in request.headers:
             response.force_close()
         return response
 
@@ -323,6 +325,13 @@ class Net:
             self.metrics.auth_failure("key")
         self.metrics.http_request(event.listener, event.route, status, seconds, event.fault)
         self._log.request(event)
+
+
+def _is_doubtful(error: Exception) -> bool:
+    """Whether what follows may be a body that was held back, or no HTTP (T-02, T-03)."""
+    if isinstance(error, Malformed):
+        return error.reason == "upgrade"
+    return isinstance(error, ExpectationRefused)
 
 
 def new_request_id(random: bytes) -> str:

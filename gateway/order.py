@@ -24,8 +24,8 @@ from gateway import strays
 from gateway.call import CallRefused, ReadCall, Refusal, folds, is_empty, repeated
 from gateway.codecs import form
 from gateway.codecs.splice import Field, Format, Replacement, Shape, splice
-from gateway.preset import Operation
 from gateway.echoes import count_card_like
+from gateway.preset import Operation
 from gateway.slots import Part, Slot, find_slots
 from vault.card import Expiry
 from vault.errors import CvcExpired, ExpiryUnknown

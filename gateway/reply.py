@@ -17,10 +17,10 @@ from typing import Final
 
 from gateway.codecs import json, xml
 from gateway.codecs.splice import Document, Field, Replacement, Shape, splice
+from gateway.echoes import Sought, contains_any, count_card_like, places_of
 from gateway.errors import Malformed
 from gateway.order import OpenedCard
 from gateway.reading import is_xml
-from gateway.echoes import Sought, contains_any, count_card_like, places_of
 
 Headers = Sequence[tuple[str, str]]
 

@@ -34,8 +34,8 @@ __all__ = ["HITS_MAX", "Found", "Hit", "Kind", "find_cards"]
 HITS_MAX: Final = 10_000
 DEPTH: Final = 2
 STEPS_LEAST: Final = 4_000
-BYTES_PER_STEP: Final = 16
-_HIT_STEPS: Final = 8
+BYTES_PER_STEP: Final = 12
+_HIT_STEPS: Final = 12
 _CHIP_STEPS: Final = 4
 _STAR: Final = "*"
 _NUMBER_BEFORE: Final = re.compile(rb"(?:[:,\[][ \t\r\n]{0,64}|\A[ \t\r\n]{0,64})\Z")
@@ -66,8 +66,9 @@ def _scan(body: bytes, work: Work, depth: int, *, windows: bool, binary: bool) -
         return
     yield from _in_chips(body, work, is_hex=False)
     for start, end in parts:
-        for hit in (*_in_chips(body[start:end], work, is_hex=True), *_in_hex(body[start:end], work)):
+        for hit in _in_chips(body[start:end], work, is_hex=True):
             yield hit.moved(start)
+    yield from _in_hex(body, work)
     if depth == DEPTH and not body.isascii() and not is_text(body):
         yield from _in_packed(body, work)
     if depth:

@@ -14,27 +14,36 @@ from gateway.scan_rows import Work
 
 # The base64 of three digits begins with M, N or O, of a space, a hyphen, a point or an escape
 # between digits with I to L: three groups of four letters at least.
+_FIRST: Final = b"IJKLMNO"
+_LETTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
 _SHAPE: Final = bytes(
-    ord("M") if byte in b"IJKLMNO" else ord("a") if chr(byte).isalnum() and byte < 128 or byte in b"+/-_" else 32  # noqa: PLR2004, RUF021
+    ord("M") if byte in _FIRST else ord("a") if byte in _LETTERS else ord(" ")
     for byte in range(256)
 )
 _LIKELY: Final = b"MMM"  # of every fourth letter
 # Of the base64 of the base64 of digits every fourth letter is one of these.
-_NESTED_SHAPE: Final = bytes(
-    ord("M") if byte in b"MNQRSTUVWYZade" else 32 for byte in range(256)
-)
+_NESTED_SHAPE: Final = bytes(ord("M") if byte in b"MNQRSTUVWYZade" else 32 for byte in range(256))
 _NESTED: Final = b"M" * 4
-_IN_RUN: Final = bytes(97 if shape != 32 or byte == 0 else 32 for byte, shape in enumerate(_SHAPE))  # noqa: PLR2004
+_IN_RUN: Final = bytes(97 if shape != 32 or byte == 0 else 32 for byte, shape in enumerate(_SHAPE))  # noqa: PLR2004 - a width or a byte, named beside it
 _RUN: Final = re.compile(rb"[A-Za-z0-9+/_\-\0]{16,}+")
 _PADDING: Final = re.compile(rb"(?:=|%3[Dd]|\\u003[dD]){1,2}")
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _WITHIN: Final = (  # what stands between the letters of one run, or for one of them
     *((b"%2B", b"\0\0+"), (b"%2b", b"\0\0+"), (b"%2F", b"\0\0/"), (b"%2f", b"\0\0/")),
-    *((b"%0D%0A", b"\0" * 6), (b"%0A", b"\0" * 3), (b"\\u002b", b"\0" * 5 + b"+"), (b"\\u002B", b"\0" * 5 + b"+")),
-    *((b"\\/", b"\0/"), (b"\\r", b"\0\0"), (b"\\n", b"\0\0"), (b"\r", b"\0"), (b"\n", b"\0")),
+    *(
+        (b"%0D%0A", b"\0" * 6),
+        (b"%0A", b"\0" * 3),
+        (b"\\u002b", b"\0" * 5 + b"+"),
+        (b"\\u002B", b"\0" * 5 + b"+"),
+    ),
+    *((b"\\/", b"\0/"), (b"\\r\\n", b"\0" * 4)),
 )
 _GROUP: Final = 4
+_RUN_STEPS: Final = 32
+_LINE_MIN: Final = 60
+_LINE_MAX: Final = 78
+_ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\r"
 _BYTES: Final = 3
 TAIL_MAX: Final = 3 * 1024
 
@@ -90,14 +99,27 @@ def base64_runs(body: bytes, work: Work, *, may_be_nested: bool) -> Iterator[Bas
     for escape, letter in _WITHIN:
         if escape in text:
             text = text.replace(escape, letter)
+    if _is_wrapped(body):
+        text = text.replace(b"\r", b"\0").replace(b"\n", b"\0").replace(b"\\\0", b"\0\0")
     kinds = ((_SHAPE, _LIKELY), (_NESTED_SHAPE, _NESTED))
     for shape, enough in kinds[: 1 + may_be_nested]:
         for start, end in _likely_runs(text, shape, enough, work):
             letters = text[start:end].translate(None, b"\0")
             shaped = letters.translate(shape)
             for phase in range(_GROUP):
-                if enough in shaped[phase::_GROUP]:
+                steps = _RUN_STEPS + len(letters) // 32
+                if enough in shaped[phase::_GROUP] and work.spend(steps):
                     yield _run(body, text, (start, end), letters, phase)
+
+
+def _is_wrapped(body: bytes) -> bool:
+    """Whether a line of it is base64 of the usual width and nothing else (RFC 2045, RFC 7468)."""
+    if not 0 < body.count(b"\n") * _LINE_MIN <= 2 * len(body):
+        return False
+    return any(
+        _LINE_MIN <= len(line) <= _LINE_MAX and not line.translate(None, _ALPHABET)
+        for line in body.split(b"\n")
+    )
 
 
 def _likely_runs(text: bytes, shape: bytes, enough: bytes, work: Work) -> list[tuple[int, int]]:
@@ -124,9 +146,7 @@ def _likely_runs(text: bytes, shape: bytes, enough: bytes, work: Work) -> list[t
     return sorted(runs)
 
 
-def _run(
-    body: bytes, text: bytes, span: tuple[int, int], letters: bytes, phase: int
-) -> Base64Run:
+def _run(body: bytes, text: bytes, span: tuple[int, int], letters: bytes, phase: int) -> Base64Run:
     start, end = span
     raw = text[start:end]
     is_straight = len(letters) == len(raw)
@@ -185,12 +205,11 @@ class HexRow:
     def encoded(self, text: str) -> bytes:
         plain = text.encode()
         gap = self.raw[2:3] if self.raw[2:3] in b" :" else b""
-        width = (4 if self.raw[2:8] == b"000000" else 2 if self.raw[2:4] == b"00" else 1)
+        width = 4 if self.raw[2:8] == b"000000" else 2 if self.raw[2:4] == b"00" else 1
         if width > 1:
-            plain = text.encode(f"utf-{16 if width == 2 else 32}-le")  # noqa: PLR2004
+            plain = text.encode(f"utf-{16 if width == 2 else 32}-le")  # noqa: PLR2004 - a width or a byte, named beside it
         spelled = (plain.hex(gap.decode()) if gap else plain.hex()).encode()
         return spelled.upper() if self.raw != self.raw.lower() else spelled
-
 
     def starred(self, kept: str) -> bytes:
         unit = len(self.encoded("00")) - len(self.encoded("0"))

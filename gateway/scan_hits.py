@@ -56,7 +56,6 @@ class Hit:
             return self.mask()
         return self.short_mask()
 
-
     def moved(self, by: int) -> "Hit":
         """Give the same hit for a body that begins elsewhere."""
         return replace(self, start=self.start + by, end=self.end + by) if by else self

@@ -14,14 +14,18 @@ from vault.pan import PAN_DIGITS_MAX, PAN_DIGITS_MIN
 SHORT_BODY: Final = 1024
 MESSAGE_MAX: Final = 64 * 1024  # of the kind that has packed numbers in it
 _ENOUGH: Final = b"0" * PAN_DIGITS_MIN
-_EBCDIC_OUTLINE: Final = bytes(ord("0") if 0xF0 <= byte <= 0xF9 else 32 for byte in range(256))  # noqa: PLR2004 - the digits, a space
-_DIGITS: Final = rb"\x00-\x09\x10-\x19\x20-\x29\x30-\x39\x40-\x49\x50-\x59\x60-\x69\x70-\x79\x80-\x89\x90-\x99"
+_EBCDIC_OUTLINE: Final = bytes(ord("0") if 0xF0 <= byte <= 0xF9 else 32 for byte in range(256))  # noqa: PLR2004 - a width or a byte, named beside it
+_DIGITS: Final = (
+    rb"\x00-\x09\x10-\x19\x20-\x29\x30-\x39\x40-\x49\x50-\x59\x60-\x69\x70-\x79\x80-\x89\x90-\x99"
+)
 _ALONE: Final = re.compile(
     rb"(?<![%b])[%b]{5,10}+[\x0f\x1f\x2f\x3f\x4f\x5f\x6f\x7f\x8f\x9f]?+(?![%b])"
     % (_DIGITS, _DIGITS, _DIGITS)
 )
 _COUNTED: Final = re.compile(rb"[\x0c-\x19](?=[%b]{6})" % _DIGITS)
-_EBCDIC: Final = re.compile(rb"(?<![\xf0-\xf9])[\xf0-\xf9](?:[\x40\x60]?[\xf0-\xf9]){11,18}+(?![\xf0-\xf9])")
+_EBCDIC: Final = re.compile(
+    rb"(?<![\xf0-\xf9])[\xf0-\xf9](?:[\x40\x60]?[\xf0-\xf9]){11,18}+(?![\xf0-\xf9])"
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

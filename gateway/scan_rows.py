@@ -25,11 +25,15 @@ _OUTLINE: Final = bytes(
     else ord(".")
     for byte in range(256)
 )
+_ESCAPING: Final = (
+    *(b"%", b"\\u", b"\\x", b"\\0", b"\\t", b"\\\\", b"&#", b"&amp;", b"sp;", b"&shy;"),
+    *(b"&hyphen;", b"dash;", b"&minus;", b"&Tab;", b"&period;", b"&zw"),
+)
+_IN_PLAIN: Final = _SEPARATORS + bytes((0, *range(128, 256)))
 _IN_SPELLINGS: Final = bytes(
     byte
     for byte in range(256)
-    if byte >= 128  # noqa: PLR2004 - of separators and digits of other scripts
-    or byte in b"\0 -._+\t%&#;\\XABCDEFTabcdefghijlmnoprstuwxyz"
+    if byte >= 128 or byte in b"\0 -._+\t%&#;\\XABCDEFTabcdefghijlmnoprstuwxyz"  # noqa: PLR2004 - a width or a byte, named beside it
 )
 _ENOUGH: Final = b"0" * PAN_DIGITS_MIN
 BLOCK: Final = 2048
@@ -103,24 +107,32 @@ def brand_of_card(digits: str) -> str | None:
     return brand.name if brand.name != UNKNOWN and len(digits) in brand.lengths else None
 
 
+def _may_hold(part: bytes, *, escaped: bool) -> bool:
+    if _ENOUGH in part.translate(_OUTLINE, _IN_PLAIN):
+        return True
+    return escaped and _ENOUGH in part.translate(_OUTLINE, _IN_SPELLINGS)
+
+
 def near_digits(body: bytes) -> list[tuple[int, int]]:
     """List the parts of a body in which a card may be spelled, in escapes or out of them.
 
     One pass tells that there are none, at the speed of memory.
     """
-    if _ENOUGH not in body.translate(_OUTLINE, _IN_SPELLINGS):
+    escaped = any(each in body for each in _ESCAPING)
+    if not _may_hold(body, escaped=escaped):
         return []
     parts: list[tuple[int, int]] = []
     for block in range(0, len(body), BLOCK):
         start, end = max(0, block - _MARGIN), min(len(body), block + BLOCK + _MARGIN)
-        if _ENOUGH in body[start:end].translate(_OUTLINE, _IN_SPELLINGS):
+        if _may_hold(body[start:end], escaped=escaped):
             if parts and start <= parts[-1][1]:
                 start = parts.pop()[0]
             parts.append((start, end))
     return parts
 
 
-_EXPONENT: Final = re.compile(rb"(?<![0-9.])[0-9]\.([0-9]{1,18})[eE]\+?(1[1-8])(?![0-9])")
+_EXPONENT: Final = re.compile(rb"\.([0-9]{1,18})[eE]\+?(1[1-8])(?![0-9])")
+_WHOLE: Final = re.compile(rb"(?<![0-9.])[0-9]\Z")
 
 
 def in_exponents(body: bytes, work: Work) -> Iterator[Stretch]:
@@ -128,13 +140,16 @@ def in_exponents(body: bytes, work: Work) -> Iterator[Stretch]:
     if not any(each in body for each in (b"e1", b"E1", b"e+1", b"E+1")):
         return
     for found in _EXPONENT.finditer(body):
-        exponent = int(found[2])
-        if not work.spend() or len(found[1]) > exponent:
+        if not work.spend(2):
+            return
+        exponent, start = int(found[2]), found.start() - 1
+        whole = _WHOLE.search(body[max(0, start - 1) : start + 1])
+        if whole is None or len(found[1]) > exponent:
             continue
-        digits = (found[0][:1] + found[1].ljust(exponent, b"0")).decode()
+        digits = (whole[0] + found[1].ljust(exponent, b"0")).decode()
         brand = brand_of_card(digits)
         if brand is not None:
-            yield Stretch(found.start(), found.end(), digits, brand)
+            yield Stretch(start, found.end(), digits, brand)
 
 
 def rows_of(text: bytes, work: Work) -> Iterator[tuple[int, int, bytes]]:
@@ -151,7 +166,7 @@ def rows_of(text: bytes, work: Work) -> Iterator[tuple[int, int, bytes]]:
                 break
             if end >= block_end and (whole := _ROW.match(outline, start)):
                 end = whole.end()
-            if not work.spend(1 + outline.count(b"-", start, end) * _GROUP_STEPS):
+            if not work.spend(2 + outline.count(b"-", start, end) * _GROUP_STEPS):
                 return
             row_end = end
             if outline.count(b"0", start, end) >= PAN_DIGITS_MIN:
@@ -163,10 +178,9 @@ def cards_in(
 ) -> Iterator[Stretch]:
     """Yield the cards of one row, from the left."""
     start, end, outline = row
-    if outline.find(b"-", start, end) < 0 and end - start > PAN_DIGITS_MAX and not windows:
-        digits = outline.count(b"0", start, end)
-        if digits > PAN_DIGITS_MAX:
-            return  # one run, and longer than a card
+    if text[start:end].isdigit():  # nearly all rows, and they should not take long
+        yield from _plain(text, _Group(start, end, text[start:end]), work, windows=windows)
+        return
     groups = [
         _Group(found.start(), found.end(), text[found.start() : found.end()].translate(None, b"\0"))
         for found in _GROUP.finditer(outline, start, end)
@@ -178,9 +192,15 @@ def cards_in(
     yield from _parts(text, groups, work, windows=windows)
 
 
-def _parts(
-    text: bytes, groups: list[_Group], work: Work, *, windows: bool
-) -> Iterator[Stretch]:
+def _plain(text: bytes, group: _Group, work: Work, *, windows: bool) -> Iterator[Stretch]:
+    found = _card(text, [group]) if len(group.digits) <= PAN_DIGITS_MAX else None
+    if found is not None:
+        yield found
+    elif windows:
+        yield from _windows(group, work)
+
+
+def _parts(text: bytes, groups: list[_Group], work: Work, *, windows: bool) -> Iterator[Stretch]:
     """Yield the cards that are some neighboring groups of a row."""
     first = 0
     while first < len(groups):
@@ -205,7 +225,7 @@ def _whole(text: bytes, groups: list[_Group], work: Work) -> Stretch | None:
     return _card(text, groups) if work.spend() else None
 
 
-def _ends(groups: list[_Group], first: int) -> Iterator[int]:
+def _ends(groups: list[_Group], first: int) -> Iterator[int]:  # noqa: C901 - a table of cases, read from above
     """Yield the last group of what is grouped as cards are; the longer first."""
     size = len(groups[first].digits)
     if PAN_DIGITS_MIN <= size <= PAN_DIGITS_MAX:
@@ -246,7 +266,7 @@ def _is_decimals(text: bytes, groups: list[_Group]) -> bool:
     if text[start - 1 : start] == b"." and text[max(0, start - 2) : start - 1].isdigit():
         return True
     between = text[start : groups[-1].end]
-    return b"." in between and 2 * between.count(b".") <= len(groups) - 1 + (len(groups) == 2)  # noqa: PLR2004
+    return b"." in between and 2 * between.count(b".") <= len(groups) - 1 + (len(groups) == 2)  # noqa: PLR2004 - a width or a byte, named beside it
 
 
 def _in_uuid(text: bytes, place: int) -> bool:

@@ -33,7 +33,7 @@ class ScanStream:
     def __init__(
         self, *, windows: bool = False, binary: bool = False, at_lines: bool = False
     ) -> None:
-        """With `at_lines`, what ends with a line is let go at once: events that a page waits for."""
+        """With `at_lines`, what ends with a line is let go at once: a page waits for events."""
         self._windows = windows
         self._binary = binary
         self._at_lines = at_lines
@@ -66,4 +66,3 @@ class ScanStream:
         raw, self._kept = self._kept[:cut], self._kept[cut:]
         self._before = (self._before + raw)[-_BEFORE:]
         return [Piece(raw, [hit for hit in hits if hit.end <= cut], found.exhausted)]
-

@@ -22,13 +22,16 @@ _AFTER_1: Final = re.compile(
     % (_CARET, _CARET, _CARET, _CARET, _QUESTION)
 )
 _AFTER_2: Final = re.compile(
-    rb"(?:%b(?:[0-9]{4}|=)(?:[0-9]{3}|=)[0-9]{0,30}+|[Dd][0-9]{7,30}+[Ff]?)%b" % (_EQUALS, _QUESTION)
+    rb"(?:%b(?:[0-9]{4}|=)(?:[0-9]{3}|=)[0-9]{0,30}+|[Dd][0-9]{7,30}+[Ff]?)%b"
+    % (_EQUALS, _QUESTION)
 )
 _BEFORE_1: Final = re.compile(rb"(?:%25|%)?[A-Z]\Z")
 _BEFORE_2: Final = re.compile(rb"(?:;|%3[Bb]|\\u003[bB]|&#59;)\Z")
 _BEFORE_MAX: Final = 8
 
-_DIGIT_BYTES: Final = rb"\x00-\x09\x10-\x19\x20-\x29\x30-\x39\x40-\x49\x50-\x59\x60-\x69\x70-\x79\x80-\x89\x90-\x99"
+_DIGIT_BYTES: Final = (
+    rb"\x00-\x09\x10-\x19\x20-\x29\x30-\x39\x40-\x49\x50-\x59\x60-\x69\x70-\x79\x80-\x89\x90-\x99"
+)
 _TAGS: Final = (  # the length last, and one byte in the longer form (81) at most
     re.compile(rb"\x5a\x81?([\x06-\x0a])(?=[%b]{5})" % _DIGIT_BYTES),
     re.compile(rb"\x57\x81?([\x0a-\x13])(?=[%b]{5})" % _DIGIT_BYTES),
@@ -72,12 +75,16 @@ class ChipField:
 
     def spelled(self, text: str) -> bytes:
         plain = text.encode()
-        length = bytes([len(plain)]) if len(plain) <= _SHORT_MAX else bytes([_LONG_FORM, len(plain)])
+        length = (
+            bytes([len(plain)]) if len(plain) <= _SHORT_MAX else bytes([_LONG_FORM, len(plain)])
+        )
         return self._written((length + plain).hex())
 
     def masked(self) -> bytes:
         """Put zeros in the place of digits, for there is no star in a packed number."""
-        kept = self.value[:0] if len(self.value.rstrip("fF")) > len(self.digits) else self.digits[-4:]
+        kept = (
+            self.value[:0] if len(self.value.rstrip("fF")) > len(self.digits) else self.digits[-4:]
+        )
         zeros = re.sub("[0-9]", "0", self.value[: len(self.digits) - len(kept)])
         rest = self.value[len(self.digits) :]
         return self._written(self.head + zeros + kept + re.sub("[0-9]", "0", rest))

@@ -205,7 +205,9 @@ def _unquoted(raw: bytes) -> str:
 
 def _json(text: str) -> str:
     """Undo the escapes of a text that JSON has in quotes."""
-    return re.sub(r"\\u([0-9a-fA-F]{4})|\\(.)", lambda m: chr(int(m[1], 16)) if m[1] else m[2], text)
+    return re.sub(
+        r"\\u([0-9a-fA-F]{4})|\\(.)", lambda m: chr(int(m[1], 16)) if m[1] else m[2], text
+    )
 
 
 def _unbased(raw: bytes) -> bytes:

@@ -12,16 +12,17 @@ import asyncio
 import hmac
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, cycle
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final, Self
 
 from vault.api_keys import signing_secret_name
-from vault.batching import ITEMS_MAX, QUEUE_ITEMS_MAX, Batching, Call
+from vault.batching import Batching
 from vault.errors import CustodyError, KeysMisconfigured, KeysUnavailable, RecordCorrupt
+from vault.key_lanes import Lanes
 from vault.observer import Observer
 from vault.pan import Cvc, Pan
 from vault.records import (
@@ -40,7 +41,6 @@ from vault.transit import Opener, Sealer
 from vault.transit_answers import KeyVersionTooNew
 from vault.transit_items import DecryptItem, Encrypted, EncryptItem, HmacItem
 
-LIMITS: Final = (ITEMS_MAX, QUEUE_ITEMS_MAX)
 FEW_CARDS: Final = 16
 MANY_LANES: Final = 2
 REPLY_LIMITS: Final = (64, 512)  # items of up to 64 KiB each: 6 MB a call at the most
@@ -50,8 +50,6 @@ SECRET_SECONDS_MAX: Final = 60.0
 SECRETS_MAX: Final = 1024
 _KNOWN: Final = fingerprint_input("", "probe")  # no card's: those are digits, of a tenant
 
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 _Sealing = Batching[EncryptItem, Encrypted]
 _Opening = Batching[DecryptItem, bytes]
 
@@ -70,34 +68,6 @@ class Keyed:
 
     version: int
     value: bytes = field(repr=False)
-
-
-class _Lanes:
-    """One queue for each operation and key: items that wait for a call leave with the next."""
-
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
-        self._closing: list[Callable[[], Awaitable[None]]] = []
-
-    def lane(
-        self, operation: str, call: Call[Item, Made], limits: tuple[int, int] = LIMITS
-    ) -> Batching[Item, Made]:
-        lane = Batching(
-            call,
-            items_max=limits[0],
-            queue_items_max=limits[1],
-            waited=partial(self._observer.transit_waited, operation),
-        )
-        self._closing.append(lane.close)
-        return lane
-
-    def hashing(self, transit: Sealer, key: str, version: int) -> "_Hashing":
-        lane: Batching[HmacItem, bytes] = self.lane("hmac", partial(transit.hmac, key, version))
-        return _Hashing(lane, version)
-
-    async def close(self) -> None:
-        for close in self._closing:
-            await close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +97,11 @@ class _Hashing:
 
     async def of(self, item: HmacItem) -> Keyed:
         return Keyed(self.version, await self.lane.submit(item))
+
+    @classmethod
+    def through(cls, lanes: Lanes, transit: Sealer, key: str, version: int) -> Self:
+        lane: Batching[HmacItem, bytes] = lanes.lane("hmac", partial(transit.hmac, key, version))
+        return cls(lane, version)
 
     async def of_all(self, contents: Sequence[bytes]) -> list[Keyed]:
         made = await self.lane.submit_all([HmacItem(content) for content in contents])
@@ -174,11 +149,13 @@ class TokenizeKeys:
         observer: Observer,
     ) -> None:
         self._env: Env = env
-        self._lanes = _Lanes(observer)
+        self._lanes = Lanes(observer)
         self._pans: _Sealing = self._lanes.lane("encrypt", partial(transit.encrypt, "pan"))
         self._cvcs: _Sealing = self._lanes.lane("encrypt", partial(transit.encrypt, "cvc"))
-        self._fingerprints = self._lanes.hashing(transit, "fingerprint", fingerprint_version)
-        self._digests = self._lanes.hashing(transit, "digest", digest_version)
+        self._fingerprints = _Hashing.through(
+            self._lanes, transit, "fingerprint", fingerprint_version
+        )
+        self._digests = _Hashing.through(self._lanes, transit, "digest", digest_version)
         self._known: Keyed | None = None
         self._transit = transit
         self._cards = self._lanes.lane("encrypt", self._protect_batch)
@@ -322,7 +299,7 @@ class RevealKeys:
         self._env: Env = env
         self._transit = transit
         self._now = now
-        self._lanes = _Lanes(observer)
+        self._lanes = Lanes(observer)
         self._pans: _Opening = self._lanes.lane("decrypt", partial(transit.decrypt, "pan"))
         self._cvcs: _Opening = self._lanes.lane("decrypt", partial(transit.decrypt, "cvc"))
         self._replies_in: _Sealing = self._lanes.lane(
@@ -331,7 +308,7 @@ class RevealKeys:
         self._replies_out: _Opening = self._lanes.lane(
             "decrypt", partial(transit.decrypt, "reply"), REPLY_LIMITS
         )
-        self._digests = self._lanes.hashing(transit, "digest", digest_version)
+        self._digests = _Hashing.through(self._lanes, transit, "digest", digest_version)
         self._numbers = count()
         self._shelves: dict[tuple[str, str], _Shelf] = {}
 

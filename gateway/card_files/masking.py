@@ -10,10 +10,13 @@ from typing import Final
 from gateway.card_files.planning import Manner, Planner
 from gateway.card_files.report import Tally, counted
 from gateway.card_files.rows import Block, Blocks
+from gateway.errors import Malformed
 from gateway.inbound.filtering import plan_raw
 from gateway.scan_stream import Piece, ScanStream
 
 PLACE: Final = "file"
+SCANNED_BYTES: Final = 1 << 12
+"""At a time: of many numbers in one place the scanner takes only so many."""
 
 Write = Callable[[bytes], object]
 
@@ -30,9 +33,11 @@ def mask_rows(manner: Manner, pieces: Iterable[bytes], write: Write) -> Tally:
 
 
 def mask_raw(pieces: Iterable[bytes], write: Write) -> Tally:
-    """Mask what the scanner finds in any bytes."""
+    """Mask what the scanner finds in any bytes. Raises Malformed when it gave up looking."""
     tally = Tally()
     for piece in _scanned(pieces):
+        if piece.exhausted:
+            raise Malformed("too_many_cards")
         if not piece.hits:
             write(piece.raw)
             continue
@@ -49,7 +54,8 @@ def _cut(blocks: Blocks, pieces: Iterable[bytes]) -> Iterator[Block]:
 
 
 def _scanned(pieces: Iterable[bytes]) -> Iterator[Piece]:
-    stream = ScanStream(windows=True)
+    stream = ScanStream()
     for data in pieces:
-        yield from stream.feed(data)
+        for at in range(0, len(data), SCANNED_BYTES):
+            yield from stream.feed(data[at : at + SCANNED_BYTES])
     yield from stream.end()

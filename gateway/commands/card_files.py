@@ -60,7 +60,8 @@ _SENTENCES: Final = {
     "utf_16": "the file is UTF-16: write it anew as UTF-8 (iconv -f UTF-16 -t UTF-8)",
     "fixed_width_cut_off": "the last record is shorter than the others",
     "fixed_width_line_end": "there are ends of line within records: leave --record-length out?",
-    "fixed_width_too_narrow": "the column is too narrow for a token: --token-format pan_like",
+    "too_narrow": "the column is too narrow for a token: --token-format pan_like",
+    "too_many_cards": "it holds more numbers in one place than are looked at",
     "fixed_width_row_length": "a row would not keep its length: --token-format pan_like",
     "card_in_header": "its first row holds a card number: the file has no header with names",
 }

@@ -145,7 +145,13 @@ async def set_up(folder: Path, options: StartOptions, *, at: datetime) -> AsyncI
         raise StartRefused("the demo's shop needs Stripe's SDK: pip install 'panward[demo]'")
     async with AsyncExitStack() as stack:
         deployment = await stack.enter_async_context(
-            embedded_deployment(folder, at=at, options=options, memory=SandboxMemory.IN_MEMORY)
+            embedded_deployment(
+                folder,
+                at=at,
+                options=options,
+                memory=SandboxMemory.IN_MEMORY,
+                own_inbound=False,
+            )
         )
         gateway = await _run_gateway(deployment, stack)
         parts, config = deployment.parts, deployment.config

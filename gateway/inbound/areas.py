@@ -16,7 +16,7 @@ from gateway.codecs.splice import Document, Field, Format, Shape
 from gateway.errors import BodyUnreadable, Malformed
 from gateway.inbound.plan import Headers, Target, bytes_of
 from gateway.inbound.rules import InboundConfig
-from gateway.plain_paths import folded, plan_of
+from gateway.plain_paths import Plan, folded, plan_of
 from gateway.selectors import Finder
 
 HEADER: Final = "header:"
@@ -32,13 +32,14 @@ _ONE_COLUMN: Final = frozenset({Format.CSV, Format.FIXED_WIDTH})
 _ROW_LAST: Final = re.compile(r"(.*)\[([0-9]+)\]", re.DOTALL)
 _ROW_FIRST: Final = re.compile(r"\[([0-9]+)\]\.?(.*)", re.DOTALL)
 _BELOW: Final[Mapping[Format, str]] = {
-    Format.JSON: r"[.\[]",
-    Format.JSON_LINES: r"[.\[]",
-    Format.FORM: r"\[",
-    Format.MULTIPART: r"[\[:]",
-    Format.XML: r'(?:\.(?!@)|\[(?!"@))',  # an attribute is none of its element's value
+    Format.JSON: ".[",
+    Format.JSON_LINES: ".[",
+    Format.FORM: "[",
+    Format.MULTIPART: "[:",
+    Format.XML: ".[",
 }
 """What a name goes on with that stands in another: of a value that is none, but an array."""
+_NO_ATTRIBUTE: Final = r'(?!\.@|\["@)'  # of an element it is none of the value
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -138,15 +139,23 @@ class Areas:
         else:
             yield from self._below_plain(selector, document)
 
+    def unread(self, selector: str) -> Iterator[Spot]:
+        """Yield the parts that a selector means to look into, and that were not read."""
+        if _elsewhere(selector) or self.body.format is not Format.MULTIPART:
+            return
+        part, colon, _ = selector.partition(":")
+        if colon and selector[0] not in "$/[":
+            for spot in self.find(part):
+                if spot.field.start < spot.field.end:
+                    yield spot
+
     def _below_plain(self, selector: str, document: Document) -> Iterator[Spot]:
         plan = plan_of(selected(selector, document.format), document.format, fold=is_xml(document))
         if plan is None:
             return
-        inside = re.compile(f"(?:{plan.pattern.pattern}){_BELOW[document.format]}")
         found = {spot.field.start for spot in self.find(selector)}
-        for each in document.fields:
-            is_value = each.shape is not Shape.KEY and each.start not in found
-            if is_value and inside.match(_as_compared(each.name, document)):
+        for each in _inside(plan, document):
+            if each.shape is not Shape.KEY and each.start not in found:
                 yield Spot(self.body, each)
 
     def _find(self, selector: str) -> Iterable[Spot]:
@@ -263,5 +272,14 @@ def _elsewhere(selector: str) -> bool:
     return selector.startswith((HEADER, QUERY))
 
 
-def _as_compared(name: str, document: Document) -> str:
-    return folded(name) if is_xml(document) else name
+def _inside(plan: Plan, document: Document) -> Iterator[Field]:
+    """Yield what is named below the names that a plain path means."""
+    marks = _BELOW[document.format]
+    if plan.exact is not None:
+        starts = tuple(f"{plan.exact}{mark}" for mark in marks)
+        yield from (each for each in document.fields if each.name.startswith(starts))
+        return
+    no_attribute = _NO_ATTRIBUTE if is_xml(document) else ""
+    inside = re.compile(f"(?:{plan.pattern.pattern}){no_attribute}[{re.escape(marks)}]")
+    as_compared = folded if is_xml(document) else str
+    yield from (each for each in document.fields if inside.match(as_compared(each.name)))

@@ -56,6 +56,9 @@ class Declared:
     def treat(self, filters: Iterable[Filter]) -> None:
         """Raises CardFieldRefused, BodyUnreadable."""
         for each in filters:
+            for selector in (each.selector, *each.beside()):
+                for spot in self._areas.unread(selector):
+                    raise self._refusal(selector, spot, "unreadable")
             match each.operation:
                 case "tokenize":
                     self._tokenize(each)

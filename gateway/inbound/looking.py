@@ -38,7 +38,7 @@ _STAR: Final = b"*"
 _PART_HEAD_BYTES_MAX: Final = 4200
 _PART_TYPE: Final = re.compile(rb"\r\ncontent-type:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _PART_LENGTH: Final = re.compile(rb"\r\ncontent-length:", re.IGNORECASE)
-_EXPONENT: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?0*[0-9]{1,2})?")
+_EXPONENT: Final = re.compile(r"-?([0-9]+(?:\.[0-9]+)?)(?:[eE][+-]?0*[0-9]{1,2})?")
 _NUMBER_CHARACTERS_MAX: Final = 64
 
 
@@ -143,7 +143,7 @@ class Look:
         raw = self._area.raw
         hidden: list[tuple[Field, bytes]] = []
         for each in self._fields():
-            if each.text is None or each.end - each.start < _shortest(each):
+            if each.text is None or each.end - each.start < PAN_DIGITS_MIN:
                 continue
             if each.shape is Shape.NUMBER:
                 whole = _whole_number(each.text)
@@ -151,7 +151,7 @@ class Look:
                     hidden.append((each, whole))
                 continue
             text = each.text.encode("utf-8", "surrogatepass")
-            if len(text) >= PAN_DIGITS_MIN and text != raw[each.start : each.end]:
+            if text != raw[each.start : each.end]:
                 hidden.append((each, text))
         here = in_each([text for _, text in hidden], windows=False, binary=False)
         by_field: dict[int, list[Located]] = {}
@@ -224,14 +224,11 @@ def _part_head(raw: bytes, field: Field) -> bytes:
     return before[before.rfind(b"\r\n--") + 2 :]
 
 
-def _shortest(field: Field) -> int:
-    return len("1e11") if field.shape is Shape.NUMBER else PAN_DIGITS_MIN
-
-
 def _whole_number(text: str) -> bytes | None:
     """Spell a number with an exponent or decimals without them, if it can be a card's."""
-    if text.isdecimal() or len(text) > _NUMBER_CHARACTERS_MAX or not _EXPONENT.fullmatch(text):
-        return None
+    written = _EXPONENT.fullmatch(text) if len(text) <= _NUMBER_CHARACTERS_MAX else None
+    if written is None or text.isdecimal() or len(written[1]) < PAN_DIGITS_MIN:
+        return None  # 4.2e15 is a large number, and by chance one in ten would be a card's
     number = Decimal(text)
     if not PAN_DIGITS_MIN <= number.adjusted() + 1 <= PAN_DIGITS_MAX:
         return None

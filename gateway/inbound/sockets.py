@@ -94,7 +94,7 @@ async def pump(
     finally:
         await _close(client, WSCloseCode.GOING_AWAY)
         await _close(server, WSCloseCode.GOING_AWAY)
-    if ends[0].error is not None:
+    if ends and ends[0].error is not None:
         raise ends[0].error
 
 

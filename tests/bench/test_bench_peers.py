@@ -73,7 +73,7 @@ def test_what_is_asked_in_a_tunnel_names_the_host_of_the_tunnel() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("format_", Format)
+@pytest.mark.parametrize("format_", [each for each in Format if each is not Format.FIXED_WIDTH])
 def test_a_body_has_its_size_and_one_token_that_is_replaced(format_: Format, size: int) -> None:
     given = sample(format_, size)
     assert size * 0.6 < len(given.body) <= size

@@ -93,20 +93,20 @@ def test_numbers_that_are_none_stop_their_network_and_nobody_else(
     heard: list[str] = []
     page = guard(clock, metrics, heard)
     for _ in range(10):
-        with refused_card(), page.card(PAGE, ATTACKER):
+        with refused_card(), page.card(PAGE.tenant, ATTACKER):
             raise InvalidCard("number", "luhn")
     scopes = set()
     for _ in range(3):
-        with pytest.raises(CardTesting) as testing, page.card(PAGE, ATTACKER):
+        with pytest.raises(CardTesting) as testing, page.card(PAGE.tenant, ATTACKER):
             pass
         scopes.add(testing.value.scope)
     assert scopes == {"network"}
     assert refusals(metrics, "network") == 3
     assert heard == ["network"]  # a line a minute
-    with page.card(PAGE, OTHER) as network:
+    with page.card(PAGE.tenant, OTHER) as network:
         assert network == "198.51.100.0/24"
     clock.at += 601
-    with page.card(PAGE, ATTACKER):
+    with page.card(PAGE.tenant, ATTACKER):
         pass
 
 

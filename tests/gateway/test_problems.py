@@ -35,10 +35,12 @@ def example(kind: type[Exception]) -> Exception:  # noqa: PLR0911 - a form each
     if issubclass(kind, UpstreamFailed):
         return kind(State.UNKNOWN, retryable=True)
     match kind:
-        case edge.BadField | custody.InvalidCard:
+        case edge.BadField | edge.CardFieldRefused | custody.InvalidCard:
             return kind("number", "luhn")
-        case edge.Malformed | edge.UnsupportedMedia:
+        case edge.Malformed | edge.UnsupportedMedia | edge.BodyUnreadable | edge.InflationRefused:
             return kind("framing")
+        case edge.UndeclaredCard:
+            return edge.UndeclaredCard("number")
         case edge.MethodNotAllowed:
             return edge.MethodNotAllowed({"POST", "GET"})
         case edge.CardTesting:

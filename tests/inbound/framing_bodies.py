@@ -200,7 +200,13 @@ def of_chunks(pen: Pen) -> Iterator[Made]:
     yield "extension_space", head + b"3 ;a=b\r\na=1\r\n0\r\n\r\n", EITHER, 1, BODY
     yield "size_space_behind", head + b"3 \r\na=1\r\n0\r\n\r\n", EITHER, 1, BODY
     yield "size_leading_zeros", head + b"00000003\r\na=1\r\n000\r\n\r\n", EITHER, 1, BODY
-    yield "extension_huge", head + b"3;" + b"a" * (1 << 17) + b"\r\na=1\r\n0\r\n\r\n", EITHER, 1, BODY
+    yield (
+        "extension_huge",
+        head + b"3;" + b"a" * (1 << 17) + b"\r\na=1\r\n0\r\n\r\n",
+        EITHER,
+        1,
+        BODY,
+    )
     for name, lines in TRAILERS.items():
         yield f"trailer_{name}", head + chunked(BODY, trailers=lines), EITHER, 1, BODY
     hidden = head + chunked(b"a=" + pen.marker)
@@ -260,7 +266,8 @@ def of_bodies(pen: Pen) -> Iterator[Made]:
     hidden = pen.head(b"Expect: 100-continue", size) + pen.marker
     yield "expect_marker_as_body", hidden, EITHER, 1, pen.marker
     for name, lines in UPGRADES.items():
-        yield f"upgrade_{name}", pen.head(*lines, method=b"GET") + pen.marker, REFUSED
+        asked = EITHER if name == "websocket" else REFUSED  # a route may pass it
+        yield f"upgrade_{name}", pen.head(*lines, method=b"GET") + pen.marker, asked
         posted = pen.head(*lines, size) + pen.marker
         yield f"upgrade_{name}_posted", posted, REFUSED
     yield "override", pen.head(b"X-HTTP-Method-Override: DELETE", LENGTH) + BODY, EITHER, 1, BODY

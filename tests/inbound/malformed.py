@@ -121,7 +121,7 @@ HEAD_FAULTS: Final[tuple[Callable[[bytes], bytes], ...]] = (
     lambda card: b"Content-Type: multipart/form-data; boundary=" + card,
     lambda card: b"Content-Type: text/plain; charset=" + card,
     lambda card: b"Connection: " + card + b", upgrade",
-    lambda card: b"Cookie: " + card * 400,
+    lambda card: b"Cookie: " + (card + b",") * 400,
     lambda card: b"Range: bytes=" + card + b"-x",
 )
 LINES: Final[tuple[Callable[[bytes], bytes], ...]] = (
@@ -134,7 +134,7 @@ LINES: Final[tuple[Callable[[bytes], bytes], ...]] = (
     lambda card: b"POST http://" + card + b"/form HTTP/1.1",
     lambda card: b"POST /form/%zz" + card + b" HTTP/1.1",
     lambda card: b"CONNECT " + card + b":443 HTTP/1.1",
-    lambda card: b"POST /form/" + card * 300 + b" HTTP/1.1",
+    lambda card: b"POST /form/" + (card + b"/") * 300 + b" HTTP/1.1",
     lambda card: b"POST /form#" + card + b" HTTP/1.1",
     lambda card: card,
 )

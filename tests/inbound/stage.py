@@ -7,7 +7,7 @@ filters on answers; `/own` goes to the endpoint under its own name.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from tests.flows.deployment import Deployment, Gateway, Urls
 from tests.flows.merchant import Account
 from tests.flows.replica import free_ports, with_routes
 from tests.inbound.merchant_app import MerchantApp, running_merchant
+from tests.inbound.shop_stage import HOSTNAMES, shop_routes
 
 HOSTNAME: Final = "shop.test"
 BODY_BYTES_MAX: Final = 256 * 1024
@@ -44,11 +45,13 @@ class InboundStage:
     merchant: MerchantApp
     port: int
     ca_file: Path
+    shop_ports: Mapping[str, int]
+    """Where routes to shops lead, by their names."""
     host: str = "127.0.0.1"
     hostname: str = HOSTNAME
 
 
-def routes(tenant: str, port: int, certificate: tuple[Path, Path], *, more: str = "") -> str:
+def routes(tenant: str, port: int, certificate: tuple[Path, Path]) -> str:
     """Write the routes; `port` is the application's, which speaks plain HTTP."""
 
     def route(name: str, prefix: str, *settings: str, host_header: str = "client") -> str:
@@ -105,30 +108,34 @@ timeout_seconds = 5
             route("files", "/files", "fixed_width = { pan = [0, 19], name = [19, 40] }", rows),
             route("replies", "/replies", answers),
             route("own", "/own", host_header="upstream"),
-            more,
         )
     )
 
 
 @contextmanager
 def running_inbound(
-    deployment: Deployment, account: Account, folder: Path, *, more: str = ""
+    deployment: Deployment, account: Account, folder: Path
 ) -> Iterator[InboundStage]:
     """Start a gateway of its own on the deployment, with these routes."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    issued = authority.issue_cert(HOSTNAME)
+    issued = authority.issue_cert(HOSTNAME, *HOSTNAMES.values())
     chain, key = folder / "shop.pem", folder / "shop.key"
     chain.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
     key.write_bytes(issued.private_key_pem.bytes())
     with running_merchant() as merchant:
-        ports = free_ports(5)
-        own = deployment.config.path.read_text().partition("[[routes]]")[2].partition("[[inbound]]")
+        ports = free_ports(5 + len(HOSTNAMES))
+        shop_ports = dict(zip(HOSTNAMES, ports[5:], strict=True))
+        pair = chain, key
+        lead = routes(account.tenant, merchant.port, pair)
+        lead += shop_routes(account.tenant, shop_ports, pair)
+        text = deployment.config.path.read_text()
+        way_out = text.partition("[[routes]]")[2].partition("[[inbound]]")[0]
         text = with_routes(
             deployment,
             "inbound",
             ports[:4],
-            f"[[routes]]{own[0]}{routes(account.tenant, merchant.port, (chain, key), more=more)}",
+            f"[[routes]]{way_out}{lead}",
         )
         listener = re.search(r"\[listeners\.public\]\n((?:[a-z_]+ = .*\n)+)", text)
         assert listener is not None
@@ -145,7 +152,14 @@ def running_inbound(
         try:
             gateway.until_ready()
             yield InboundStage(
-                deployment, gateway, urls, account, merchant, ports[4], folder / "ca.pem"
+                deployment,
+                gateway,
+                urls,
+                account,
+                merchant,
+                ports[4],
+                folder / "ca.pem",
+                shop_ports,
             )
         finally:
             assert gateway.stop() == 0, gateway.err.read_text()

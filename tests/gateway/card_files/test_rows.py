@@ -27,7 +27,7 @@ def cut(
     record_length: int | None = None,
 ) -> list[Block]:
     blocks = Blocks(format_, rows_max=rows_max, bytes_max=bytes_max, record_length=record_length)
-    found = []
+    found: list[Block] = []
     for at in range(0, len(body), piece):
         found += blocks.feed(body[at : at + piece])
     return [*found, *blocks.end()]

@@ -106,7 +106,7 @@ def test_a_body_is_read_by_the_codec_of_its_type(content_type: str) -> None:
 def test_every_format_has_a_codec() -> None:
     written = {bodies.format_of(content_type): each for content_type, each in _BODIES.items()}
     written[Format.GRAPHQL] = b'{"query":"{ a }"}'
-    for format_ in Format:
+    for format_ in set(Format) - {Format.FIXED_WIDTH}:  # which needs to be told its columns
         document = bodies.read_as(format_, "multipart/form-data; boundary=b", written[format_])
         assert document.format is format_
 

@@ -306,8 +306,9 @@ async def test_a_body_that_breaks_off_behind_an_early_answer_ends_that_too(
 
     async with (
         serving(script, certificates.server) as server,
-        merchant_at(route_to(server, certificates)) as merchant,
+        merchant_at(route_to(server, certificates, timeout_seconds=60.0)) as merchant,
         merchant.send("POST", "/", [], body(), length=None) as answer,
+        asyncio.timeout(5),
     ):
         chunks = answer.chunks()
         assert await anext(chunks) == b"ok"
@@ -343,15 +344,15 @@ async def test_an_answer_may_come_before_the_upload_has_ended(certificates: Cert
 
 async def test_a_slow_client_does_not_use_up_the_merchants_time(certificates: Certificates) -> None:
     async def slow() -> AsyncIterator[bytes]:
-        for _ in range(4):
-            await asyncio.sleep(0.15)
+        for _ in range(2):
+            await asyncio.sleep(0.4)
             yield b"x"
 
     async with (
         serving(repeating(OK), certificates.server) as server,
         merchant_at(route_to(server, certificates, timeout_seconds=0.25)) as merchant,
     ):
-        assert await ask(merchant, "POST", slow(), length=4) == (200, b"ok")
+        assert await ask(merchant, "POST", slow(), length=2) == (200, b"ok")
 
 
 # --- what comes back ----------------------------------------------------------------------
@@ -517,6 +518,23 @@ async def test_a_broken_answer_is_one_error(
     assert raised.value.__cause__ is None
     assert raised.value.__context__ is None
     assert len(server.requests) == 1  # on a fresh connection nothing is repeated
+
+
+@pytest.mark.guards("T-49")
+async def test_blank_lines_without_end_are_no_answer(certificates: Certificates) -> None:
+    """The parser skips them: nothing but their number tells."""
+
+    async def script(connection: Connection) -> None:
+        await connection.request()
+        while True:
+            await connection.say(b"\r\n" * 50_000)
+
+    async with (
+        serving(script, certificates.server) as server,
+        merchant_at(route_to(server, certificates)) as merchant,
+    ):
+        with pytest.raises(MerchantProtocolError):
+            await ask(merchant)
 
 
 @pytest.mark.guards("T-49")

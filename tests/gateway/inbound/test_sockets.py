@@ -1,6 +1,8 @@
 """WebSockets through both ends: a client, our two sides, and a merchant's application."""
 
 import asyncio
+import base64
+import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -37,6 +39,8 @@ from tests.gateway.raw_servers import (
 
 Serve = Callable[[web.WebSocketResponse], Awaitable[None]]
 ClientSocket = aiohttp.ClientWebSocketResponse
+SWITCHING = b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+WS_KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 1.3
 
 
 @pytest.fixture(scope="module")
@@ -408,6 +412,7 @@ async def test_a_reader_that_stopped_does_not_hold_the_socket(certificates: Cert
         try:
             while True:
                 await socket.send_bytes(b"x" * 500_000)
+                await asyncio.sleep(0)  # on a lost connection asyncio writes without ever waiting
         except ConnectionError:
             pass
 
@@ -481,9 +486,11 @@ async def test_a_handshake_is_sent_once(certificates: Certificates) -> None:
 )
 async def test_what_was_not_offered_is_not_taken(certificates: Certificates, header: str) -> None:
     async def script(connection: Connection) -> None:
-        await connection.request()
-        head = f"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{header}\r\n\r\n"
-        await connection.say(head.encode())
+        request = await connection.request()
+        key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
+        accept = base64.b64encode(hashlib.sha1(key + WS_KEY, usedforsecurity=False).digest())
+        head = f"Sec-WebSocket-Accept: {accept.decode()}\r\n{header}\r\n\r\n".encode()
+        await connection.say(SWITCHING + head)
         await connection.silence()
 
     async with (
@@ -496,9 +503,10 @@ async def test_what_was_not_offered_is_not_taken(certificates: Certificates, hea
 
 
 async def test_a_handshake_with_another_key_is_none(certificates: Certificates) -> None:
-    said = b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     async with (
-        serving(once(said + b"Sec-WebSocket-Accept: x\r\n\r\n"), certificates.server) as server,
+        serving(
+            once(SWITCHING + b"Sec-WebSocket-Accept: x\r\n\r\n"), certificates.server
+        ) as server,
         merchant_on(server.port, certificates, concurrency=1) as merchant,
     ):
         for _ in range(2):
