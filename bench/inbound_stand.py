@@ -84,7 +84,9 @@ def write_settings(parts: EmbeddedParts, tenant: str) -> None:
     own = parts.folder / OWN_INBOUND
     write_private(own, routes(parts, tenant).encode())
     route = 'preset = "stripe"\n'
-    settings = configuration(parts, inbound_of=tenant).replace(route, route + UNLIMITED)
+    settings = configuration(parts, inbound_of=tenant, own_inbound=True)
+    settings = settings.replace(route, route + UNLIMITED)
+    assert own.read_text("utf-8") in settings, "the gateway would have other routes"
     limits = r"(?m)^((?:address|key)_(?:per_second|burst)) = .*"
     settings = re.sub(limits, r"\1 = 1_000_000", settings)
     write_private(parts.folder / CONFIG, settings.encode())

@@ -117,36 +117,14 @@ def running_inbound(
     deployment: Deployment, account: Account, folder: Path
 ) -> Iterator[InboundStage]:
     """Start a gateway of its own on the deployment, with these routes."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    issued = authority.issue_cert(HOSTNAME, *HOSTNAMES.values())
-    chain, key = folder / "shop.pem", folder / "shop.key"
-    chain.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
-    key.write_bytes(issued.private_key_pem.bytes())
+    pair = _certificate(folder)
     with running_merchant() as merchant:
         ports = free_ports(5 + len(HOSTNAMES))
         shop_ports = dict(zip(HOSTNAMES, ports[5:], strict=True))
-        pair = chain, key
         lead = routes(account.tenant, merchant.port, pair)
         lead += shop_routes(account.tenant, shop_ports, pair)
-        text = deployment.config.path.read_text()
-        way_out = text.partition("[[routes]]")[2].partition("[[inbound]]")[0]
-        text = with_routes(
-            deployment,
-            "inbound",
-            ports[:4],
-            f"[[routes]]{way_out}{lead}",
-        )
-        listener = re.search(r"\[listeners\.public\]\n((?:[a-z_]+ = .*\n)+)", text)
-        assert listener is not None
-        own = re.sub(r"port = \d+", f"port = {ports[4]}", listener[1])
-        own = re.sub(r"connections_per_address_max = .*\n", "", own)
-        text = text.replace(
-            "[listeners.public]\n",
-            f'[listeners.inbound]\n{own}trusted_proxies = ["127.0.0.1/32"]\n\n[listeners.public]\n',
-        )
         file = deployment.parts.folder / "inbound-routes.toml"
-        file.write_text(text)
+        file.write_text(_configuration(deployment, ports, lead))
         gateway = Gateway(deployment.gateway.out.parent / "inbound", "--config", str(file))
         urls = Urls(*(f"https://127.0.0.1:{port}" for port in ports[:3]))
         try:
@@ -163,3 +141,29 @@ def running_inbound(
             )
         finally:
             assert gateway.stop() == 0, gateway.err.read_text()
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a chain for the shops' names, and its key; the authority is `ca.pem`."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued = authority.issue_cert(HOSTNAME, *HOSTNAMES.values())
+    chain, key = folder / "shop.pem", folder / "shop.key"
+    chain.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    return chain, key
+
+
+def _configuration(deployment: Deployment, ports: list[int], lead: str) -> str:
+    """Write the deployment's configuration with a listener for these routes, which it has not."""
+    text = deployment.config.path.read_text()
+    way_out = text.partition("[[routes]]")[2].partition("[[inbound]]")[0]
+    text = with_routes(deployment, "inbound", ports[:4], f"[[routes]]{way_out}{lead}")
+    listener = re.search(r"\[listeners\.public\]\n((?:[a-z_]+ = .*\n)+)", text)
+    assert listener is not None
+    own = re.sub(r"port = \d+", f"port = {ports[4]}", listener[1])
+    own = re.sub(r"connections_per_address_max = .*\n", "", own)
+    return text.replace(
+        "[listeners.public]\n",
+        f'[listeners.inbound]\n{own}trusted_proxies = ["127.0.0.1/32"]\n\n[listeners.public]\n',
+    )
