@@ -102,6 +102,7 @@ class Running:
     private_url: str
     ops_url: str
     proxy_url: str | None
+    inbound_url: str | None
     custody: Custody
     health: Health
 
@@ -372,6 +373,7 @@ async def _open_listeners(
         f"https://{listeners.private.host}:{opened['private'].port}",
         f"https://{listeners.ops.host}:{opened['ops'].port}",
         _proxy_url(config, opened),
+        f"https://{listeners.inbound.host}:{opened['inbound'].port}" if listeners.inbound else None,
         custody,
         health,
     )

@@ -14,7 +14,7 @@ from gateway.custody import Custody, utc_now
 from gateway.inbound.endpoints import Endpoint
 from gateway.inbound.merchant import Merchant, MerchantRoute
 from gateway.inbound_cards import InboundCards
-from gateway.inbound_proxy import InboundLane, InboundProxy
+from gateway.inbound_proxy import InboundLane, InboundProxy, template_of
 from gateway.listeners import server_context
 from gateway.metrics import Metrics
 from gateway.page_guard import PageGuard
@@ -37,6 +37,7 @@ async def open_fronting(
     if listener is None:
         return None
     await _check_tenants(config.inbound, TenantTable(custody.database))
+    metrics.declare_templates(template_of(endpoint.route) for endpoint in config.inbound)
     lanes = []
     for endpoint in config.inbound:
         merchant = Merchant(_merchant_route(endpoint), clock=time.monotonic)

@@ -39,6 +39,7 @@ from gateway.inbound_cards import InboundCards
 from gateway.inbound_replies import Replies
 from gateway.inbound_sockets import asks_to_upgrade, check_upgrade, looking, pass_socket
 from gateway.metrics import Metrics
+from gateway.middleware import TEMPLATE
 from gateway.request_event import REQUEST_EVENT, EventLog, Incident
 from gateway.scan import Kind
 from gateway.source_address import is_in
@@ -124,6 +125,7 @@ class InboundProxy:
         MerchantFailed.
         """
         lane = self._lane(request)
+        request[TEMPLATE] = template_of(lane.route)
         request[REQUEST_EVENT].tenant = lane.route.tenant
         if asks_to_upgrade(request):
             return await self._pass_socket(request, lane)
@@ -248,6 +250,11 @@ class InboundProxy:
             request.method,
             request.headers.get(hdrs.CONTENT_TYPE, ""),
         )
+
+
+def template_of(route: InboundConfig) -> str:
+    """Name a route in metrics and in the log."""
+    return f"inbound/{route.name}"
 
 
 def _head(request: web.Request, route: InboundConfig) -> Head:

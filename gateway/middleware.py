@@ -44,6 +44,8 @@ CSP: Final = istr("Content-Security-Policy")
 CSP_NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
 OWN_POLICY: Final = web.ResponseKey("own_policy", bool)
 """The answer is a page of ours, with a policy of its own; a header cannot say so."""
+TEMPLATE: Final = web.RequestKey("template", str)
+"""What a request counts as, where its path says nothing: the name of an inbound route."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +361,8 @@ def _own(error: Exception) -> Exception:
 
 
 def _template(request: web.BaseRequest) -> str:
+    if TEMPLATE in request:
+        return request[TEMPLATE]
     found = getattr(request, "_match_info", None)  # `match_info` asserts that there is one
     if not isinstance(found, web.UrlMappingMatchInfo) or found.route.resource is None:
         return "unmatched"

@@ -152,6 +152,8 @@ async def serve(config: Config) -> None:
             console.print(f"ops      {gateway.ops_url}")
             if gateway.proxy_url is not None:
                 console.print(f"proxy    {gateway.proxy_url}")
+            if gateway.inbound_url is not None:
+                console.print(f"inbound  {gateway.inbound_url}")
             if config.embedded is not None:
                 console.print(f"keys     {config.embedded / 'credentials.json'}")
             spare_the_collector()

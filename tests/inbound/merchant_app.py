@@ -12,7 +12,7 @@ import json
 import re
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
@@ -88,8 +88,10 @@ class MerchantApp:
     """Of WebSockets."""
     received: bytearray = field(default_factory=bytearray)
     """Every byte, heads, chunk sizes and WebSocket frames (unmasked) included."""
-    answers: dict[str, bytes] = field(default_factory=dict)
+    answers: "dict[str, bytes | Paced]" = field(default_factory=dict)
     """Raw answers by path, for what no mode says; the connection is closed after one."""
+    unheard: list[str] = field(default_factory=list)
+    """The paths of those who hung up before their answer's end."""
 
     def since(self, mark: int) -> list[Seen]:
         """Give what came after so many requests."""
@@ -100,10 +102,24 @@ class MerchantApp:
         return first_leak(bytes(self.received))
 
     def forget(self) -> None:
-        for kept in (self.requests, self.broken_off, self.irregular, self.messages):
+        for kept in (self.requests, self.broken_off, self.irregular, self.messages, self.unheard):
             kept.clear()
         self.answers.clear()
         self.received.clear()
+
+
+@dataclass
+class Paced:
+    """A raw answer, of which a part is sent when the test says so."""
+
+    parts: list[bytes]
+    released: int = 0
+
+    async def sent(self) -> AsyncIterator[bytes]:
+        for number, part in enumerate(self.parts):
+            while self.released <= number:
+                await asyncio.sleep(0.005)
+            yield part
 
 
 class Line:
@@ -160,14 +176,25 @@ class Line:
         self.app.requests.append(seen)
         if mode == "early":
             return False
-        if seen.path in self.app.answers:
-            await self.say(self.app.answers[seen.path])
-            return False
-        await MODES.get(mode, MODES[""])(self, seen)
+        try:
+            if seen.path in self.app.answers:
+                await self._say_raw(self.app.answers[seen.path])
+                return False
+            await MODES.get(mode, MODES[""])(self, seen)
+        except OSError:
+            self.app.unheard.append(seen.path)
+            raise
         return mode != "broken-chunks" and (seen.header("Connection") or "").lower() not in {
             "close",
             "upgrade",
         }
+
+    async def _say_raw(self, answer: "bytes | Paced") -> None:
+        if isinstance(answer, bytes):
+            await self.say(answer)
+            return
+        async for part in answer.sent():
+            await self.say(part)
 
     async def _head(self) -> bytes | None:
         try:

@@ -135,7 +135,7 @@ async def _broken_chunks(line: Caller, asked: Asked) -> None:
 
 
 async def _socket(line: Caller, asked: Asked) -> None:
-    """Echo what a WebSocket says, until it closes."""
+    """Echo what a WebSocket says, until it closes; `close 4001 why`, `ping` and `send 10` do so."""
     key, protocol = asked.header("Sec-WebSocket-Key"), asked.header("Sec-WebSocket-Protocol")
     if key is None:
         await line.say(plain(426, b"", "Upgrade: websocket", "Connection: close"))
@@ -150,10 +150,26 @@ async def _socket(line: Caller, asked: Asked) -> None:
             if frame.kind == raw_websocket.PING:
                 await line.say(raw_websocket.frame(raw_websocket.PONG, frame.payload))
                 continue
-            await line.say(raw_websocket.frame(frame.kind, frame.payload))
+            line.app.messages.append(frame.payload)
+            await line.say(_said(frame))
             if frame.kind == raw_websocket.CLOSE:
                 return
-            line.app.messages.append(frame.payload)
+
+
+def _said(frame: raw_websocket.Frame) -> bytes:
+    """Answer one frame; a pong is noted like a message."""
+    word, _, rest = frame.payload.partition(b" ")
+    match word:
+        case b"close":
+            code, _, reason = rest.partition(b" ")
+            return raw_websocket.frame(raw_websocket.CLOSE, int(code).to_bytes(2) + reason)
+        case b"ping":
+            return raw_websocket.frame(raw_websocket.PING, rest)
+        case b"send":
+            return raw_websocket.frame(raw_websocket.BINARY, b"x" * int(rest))
+        case _ if frame.kind == raw_websocket.PONG:
+            return b""
+    return raw_websocket.frame(frame.kind, frame.payload)
 
 
 MODES: Final[Mapping[str, Mode]] = {

@@ -3,7 +3,8 @@
 Routes of `shop.test`, by their prefix: `/` has no filters, passes WebSockets and events, and only
 reports; `/form` has filters on forms, JSON, multipart and XML and refuses what is undeclared;
 `/tokenize`, `/mask` and `/refuse` treat undeclared cards so; `/files` treats rows; `/replies` has
-filters on answers; `/own` goes to the endpoint under its own name.
+filters on answers; `/own` goes to the endpoint under its own name; `/hasty` waits half a second;
+behind `/down` nobody listens. `posts.test` has a certificate of its own and takes POST only.
 """
 
 import re
@@ -22,7 +23,9 @@ from tests.inbound.merchant_app import MerchantApp, running_merchant
 from tests.inbound.shop_stage import HOSTNAMES, shop_routes
 
 HOSTNAME: Final = "shop.test"
+POSTS: Final = "posts.test"
 BODY_BYTES_MAX: Final = 256 * 1024
+Pair = tuple[Path, Path]
 CSV: Final = "text/csv"
 NDJSON: Final = "application/x-ndjson"
 
@@ -51,26 +54,34 @@ class InboundStage:
     hostname: str = HOSTNAME
 
 
-def routes(tenant: str, port: int, certificate: tuple[Path, Path]) -> str:
+def routes(tenant: str, port: int, pairs: Mapping[str, Pair], nobodys_port: int) -> str:
     """Write the routes; `port` is the application's, which speaks plain HTTP."""
 
-    def route(name: str, prefix: str, *settings: str, host_header: str = "client") -> str:
+    def route(
+        name: str,
+        prefix: str,
+        *settings: str,
+        host_header: str = "client",
+        host: str = HOSTNAME,
+        seconds: float = 5,
+        port: int = port,
+    ) -> str:
         lines = "\n".join(settings)
         return f"""
 [[inbound]]
 name = "{name}"
 tenant = "{tenant}"
-hosts = ["{HOSTNAME}"]
+hosts = ["{host}"]
 path_prefix = "{prefix}"
 upstream = "http://127.0.0.1:{port}"
 address_allow = ["127.0.0.1/32"]
-certificate_file = "{certificate[0]}"
-private_key_file = "{certificate[1]}"
+certificate_file = "{pairs[host][0]}"
+private_key_file = "{pairs[host][1]}"
 host_header = "{host_header}"
 address_per_second = 100000
 address_burst = 100000
 body_bytes_max = {BODY_BYTES_MAX}
-timeout_seconds = 5
+timeout_seconds = {seconds}
 {lines}
 """
 
@@ -108,6 +119,9 @@ timeout_seconds = 5
             route("files", "/files", "fixed_width = { pan = [0, 19], name = [19, 40] }", rows),
             route("replies", "/replies", answers),
             route("own", "/own", host_header="upstream"),
+            route("hasty", "/hasty", seconds=0.5),
+            route("down", "/down", port=nobodys_port),
+            route("posts", "/", 'methods = ["POST"]', host=POSTS),
         )
     )
 
@@ -117,12 +131,12 @@ def running_inbound(
     deployment: Deployment, account: Account, folder: Path
 ) -> Iterator[InboundStage]:
     """Start a gateway of its own on the deployment, with these routes."""
-    pair = _certificate(folder)
+    pairs = _certificates(folder)
     with running_merchant() as merchant:
-        ports = free_ports(5 + len(HOSTNAMES))
-        shop_ports = dict(zip(HOSTNAMES, ports[5:], strict=True))
-        lead = routes(account.tenant, merchant.port, pair)
-        lead += shop_routes(account.tenant, shop_ports, pair)
+        ports = free_ports(6 + len(HOSTNAMES))
+        shop_ports = dict(zip(HOSTNAMES, ports[6:], strict=True))
+        lead = routes(account.tenant, merchant.port, pairs, ports[5])
+        lead += shop_routes(account.tenant, shop_ports, pairs[HOSTNAME])
         file = deployment.parts.folder / "inbound-routes.toml"
         file.write_text(_configuration(deployment, ports, lead))
         gateway = Gateway(deployment.gateway.out.parent / "inbound", "--config", str(file))
@@ -143,15 +157,18 @@ def running_inbound(
             assert gateway.stop() == 0, gateway.err.read_text()
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    """Make a chain for the shops' names, and its key; the authority is `ca.pem`."""
+def _certificates(folder: Path) -> dict[str, Pair]:
+    """Make chains and their keys: the shops' names have one, `POSTS` another; all of `ca.pem`."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    issued = authority.issue_cert(HOSTNAME, *HOSTNAMES.values())
-    chain, key = folder / "shop.pem", folder / "shop.key"
-    chain.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
-    key.write_bytes(issued.private_key_pem.bytes())
-    return chain, key
+    pairs = {}
+    for name, others in ((HOSTNAME, HOSTNAMES.values()), (POSTS, ())):
+        issued = authority.issue_cert(name, *others)
+        chain, key = folder / f"{name}.pem", folder / f"{name}.key"
+        chain.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+        key.write_bytes(issued.private_key_pem.bytes())
+        pairs[name] = chain, key
+    return pairs
 
 
 def _configuration(deployment: Deployment, ports: list[int], lead: str) -> str:
