@@ -4,7 +4,7 @@ ARGS ?=
 
 SDKS := shared authorizenet cybersource localstripe
 
-.PHONY: demo web test test-long bench bench-peers check lock sdks system-packages clean
+.PHONY: demo web test test-long bench bench-inbound bench-peers check lock sdks system-packages clean
 
 # A stamp, so that a set-up that failed half-way is done again.
 .venv/.made: requirements.lock pyproject.toml
@@ -68,6 +68,11 @@ test-long: .venv/.made sdks
 # The performance table. Load comes from wrk, which `make system-packages` installs.
 bench: .venv/.made
 	.venv/bin/python -m bench $(ARGS)
+
+# Inbound routes beside a bare reverse proxy and nginx, uploads, and the scanner alone.
+bench-inbound: .venv/.made
+	.venv/bin/python -m bench.inbound $(ARGS)
+	.venv/bin/python -m bench.scanner $(ARGS)
 
 # What only the distribution has (Debian, Ubuntu).
 system-packages:

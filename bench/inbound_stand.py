@@ -22,9 +22,9 @@ from bench.stand import (
     START_SECONDS,
     UNLIMITED,
     Stand,
-    _child,
-    _free_ports,
-    _listening,
+    peer,
+    free_ports,
+    until_listening,
 )
 from gateway.custody import utc_now
 from gateway.embedded import (
@@ -59,7 +59,7 @@ async def opened(folder: Path) -> AsyncIterator[Stand]:
         deployment = await stack.enter_async_context(
             embedded_deployment(folder, at=utc_now(), options=StartOptions(listeners=LISTENERS))
         )
-        ports = {**deployment.parts.ports, **_free_ports(PEERS)}
+        ports = {**deployment.parts.ports, **free_ports(PEERS)}
         parts = replace(deployment.parts, ports=ports)
         children = {
             "postgres": deployment.children.postgres.child,
@@ -70,10 +70,10 @@ async def opened(folder: Path) -> AsyncIterator[Stand]:
         )
         write_settings(parts, credentials.tenant)
         for name, command in _commands(parts).items():
-            child = _child(name, command, parts)
+            child = peer(name, command, parts)
             child.start()
             stack.push_async_callback(child.stop)
-            listening = _listening([parts.ports[port] for port in PORTS.get(name, (name,))])
+            listening = until_listening([parts.ports[port] for port in PORTS.get(name, (name,))])
             await child.ready(listening, seconds=START_SECONDS, deaths_max=0)
             children[name] = child
         yield Stand(parts, credentials, children)

@@ -89,17 +89,17 @@ async def opened(folder: Path) -> AsyncIterator[Stand]:
         deployment = await stack.enter_async_context(
             embedded_deployment(folder, at=utc_now(), options=options)
         )
-        ports = {**deployment.parts.ports, **_free_ports(PEERS)}
+        ports = {**deployment.parts.ports, **free_ports(PEERS)}
         parts = replace(deployment.parts, ports=ports)
         children = {
             "postgres": deployment.children.postgres.child,
             "openbao": deployment.children.openbao.child,
         }
         for name, command in _commands(parts).items():
-            child = _child(name, command, parts)
+            child = peer(name, command, parts)
             child.start()
             stack.push_async_callback(child.stop)
-            listening = _listening([parts.ports[port] for port in PORTS.get(name, (name,))])
+            listening = until_listening([parts.ports[port] for port in PORTS.get(name, (name,))])
             await child.ready(listening, seconds=START_SECONDS, deaths_max=0)
             children[name] = child
         credentials = msgspec.json.decode(
@@ -140,7 +140,7 @@ def _commands(parts: EmbeddedParts) -> Mapping[str, tuple[str, ...]]:
     return {**peers, "gateway": gateway}
 
 
-def _child(name: str, command: tuple[str, ...], parts: EmbeddedParts) -> Child:
+def peer(name: str, command: tuple[str, ...], parts: EmbeddedParts) -> Child:
     return Child(
         Program(
             name=name,
@@ -162,7 +162,7 @@ async def _keep_authority(stand: Stand) -> None:
     stand.connect_ca_file.write_bytes(b"".join(root.certificate for root in roots))
 
 
-def _free_ports(names: Sequence[str]) -> dict[str, int]:
+def free_ports(names: Sequence[str]) -> dict[str, int]:
     """Find a port for each of the peers; those of the deployment are taken by now."""
     found: dict[str, int] = {}
     with ExitStack() as held:
@@ -178,7 +178,7 @@ def _free_ports(names: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _listening(ports: Sequence[int]) -> Callable[[int], Awaitable[bool]]:
+def until_listening(ports: Sequence[int]) -> Callable[[int], Awaitable[bool]]:
     async def answers(_pid: int) -> bool:
         for port in ports:
             try:

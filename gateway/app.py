@@ -106,6 +106,17 @@ class Running:
     custody: Custody
     health: Health
 
+    def urls(self) -> Mapping[str, str]:
+        """Where each audience finds it, of those that there are."""
+        named = {
+            "public": self.public_url,
+            "private": self.private_url,
+            "ops": self.ops_url,
+            "proxy": self.proxy_url,
+            "inbound": self.inbound_url,
+        }
+        return {name: url for name, url in named.items() if url is not None}
+
 
 @asynccontextmanager
 async def running(

@@ -35,6 +35,7 @@ _BINARY: Final = (
     ),
 )
 
+SMALL_BYTES_MAX: Final = 1 << 16
 ROWS_MAX: Final = 128
 INFLATE_SECONDS: Final = 2.0
 INFLATED_BYTES_A_SECOND_MIN: Final = 100_000_000  # the slowest does 700 MB/s
@@ -79,15 +80,28 @@ class Arriving:
     def is_inflated(self) -> bool:
         return bool(self._encodings)
 
+    @property
+    def is_small(self) -> bool:
+        """Whether all of it is here, and little enough to be looked at before any of it is sent."""
+        return self._is_here() and (self._declared or SMALL_BYTES_MAX) < SMALL_BYTES_MAX
+
+    def _is_here(self) -> bool:
+        """Most bodies come with their head."""
+        content = self._content
+        return not self._encodings and content.is_eof() and content.exception() is None
+
+    def check_whole(self) -> None:
+        """Raise TooLarge if, by its declared length, it cannot be read whole."""
+        if self._declared is not None and self._declared > self._route.body_bytes_max:
+            raise TooLarge
+
     async def whole(self) -> bytes:
         """Read all of it.
 
         Raises TooLarge, InflationRefused, BodyTooSlow, Malformed, ClientGone.
         """
-        limit = self._route.body_bytes_max
-        if self._declared is not None and self._declared > limit:
-            raise TooLarge
-        content = self._content
+        self.check_whole()
+        limit, content = self._route.body_bytes_max, self._content
         if not self._encodings and content.is_eof() and content.exception() is None:
             body = content.read_nowait()  # most bodies come with their head
             if len(body) > limit:

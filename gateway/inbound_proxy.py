@@ -12,6 +12,7 @@ What never may live here: anything that could open a card.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
@@ -19,7 +20,8 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from gateway.errors import ExpectationRefused, UnsupportedMedia
+from gateway.codecs.splice import Format
+from gateway.errors import ClientGone, ExpectationRefused, UnsupportedMedia
 from gateway.inbound.areas import HEADER, QUERY
 from gateway.inbound.endpoints import Endpoint
 from gateway.inbound.filtering import (
@@ -110,7 +112,7 @@ class InboundProxy:
         asked = request.headers.getall(hdrs.EXPECT)
         if len(asked) != 1 or asked[0].lower() != "100-continue":
             raise ExpectationRefused
-        Arriving(request, lane.route)
+        _manner(lane.route, Arriving(request, lane.route))
         await request.writer.write(CONTINUE)
         request.writer.output_size = 0  # of the answer nothing has begun
 
@@ -132,14 +134,13 @@ class InboundProxy:
         outgoing = await self._outgoing(request, lane)
         headers = self._headers(request, lane, outgoing)
         replies = Replies(lane.endpoint, lane.cards.masks, self._noting(lane, "merchant_reply"))
-        async with lane.merchant.send(
-            request.method,
-            _target(outgoing.head),
-            headers,
-            outgoing.body,
-            length=outgoing.length,
-        ) as reply:
-            return await replies.pass_on(request, reply)
+        target, body, length = _target(outgoing.head), outgoing.body, outgoing.length
+        with suppress(ConnectionError):  # the client's: the merchant's is a MerchantFailed
+            async with lane.merchant.send(
+                request.method, target, headers, body, length=length
+            ) as reply:
+                return await replies.pass_on(request, reply)
+        raise ClientGone
 
     async def _pass_socket(self, request: web.Request, lane: InboundLane) -> web.StreamResponse:
         check_upgrade(request, lane.route)
@@ -165,18 +166,14 @@ class InboundProxy:
     async def _outgoing(self, request: web.Request, lane: InboundLane) -> _Outgoing:
         route, arriving = lane.route, Arriving(request, lane.route)
         store = self._storing(request, lane)
-        is_there = arriving.is_there
-        rows = is_rows(route, arriving.content_type) if is_there else None
-        is_whole = is_there and rows is None and reads(route, "request", arriving.content_type)
-        if is_there and rows is None and not is_whole:
-            _check_other_content(route)
+        rows, is_whole = _manner(route, arriving)
         body = await arriving.whole() if is_whole else b""
         head, type_ = _head(request, route), arriving.content_type if is_whole else ""
         plan = plan_request(route, head, type_, body, at=self._now())
         done = plan.apply(await store(plan.cards, plan.findings, in_bulk=False))
         cards = len(plan.cards)
         head = replace(head, query=done.query, headers=tuple(done.headers))
-        if not is_there:
+        if not arriving.is_there:
             return _Outgoing(head, None, None, cards, is_rewritten=False)
         if is_whole:
             is_rewritten = arriving.is_inflated or done.body != body
@@ -185,6 +182,10 @@ class InboundProxy:
             pieces = arriving.rows(rows, store, self._now)
             return _Outgoing(head, pieces, None, cards, is_rewritten=True)
         pieces = arriving.scanned(store)
+        if arriving.is_small:
+            sent = b"".join([piece async for piece in pieces])
+            is_rewritten = route.undeclared in ("mask", "tokenize")
+            return _Outgoing(head, sent, len(sent), cards, is_rewritten=is_rewritten)
         if route.undeclared in ("report", "refuse"):
             is_rewritten = arriving.is_inflated
             return _Outgoing(head, pieces, arriving.length, cards, is_rewritten=is_rewritten)
@@ -270,6 +271,24 @@ def _head(request: web.Request, route: InboundConfig) -> Head:
         if not name.lower().startswith(tuple(dropped))
     ]
     return Head(request.method, path, query, tuple(headers))
+
+
+def _manner(route: InboundConfig, arriving: Arriving) -> tuple[Format | None, bool]:
+    """Tell in which format's rows a body passes, or else whether it is read whole.
+
+    Raises UnsupportedMedia; TooLarge, if the length that was told is too much.
+    """
+    if not arriving.is_there:
+        return None, False
+    rows = is_rows(route, arriving.content_type)
+    if rows is not None:
+        return rows, False
+    is_whole = reads(route, "request", arriving.content_type)
+    if is_whole:
+        arriving.check_whole()
+    else:
+        _check_other_content(route)
+    return None, is_whole
 
 
 def _check_other_content(route: InboundConfig) -> None:

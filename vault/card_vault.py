@@ -112,19 +112,22 @@ class CardVault:
             return await self._reused(found, card, wanted), False
         raise FormatRefused
 
-    async def tokenize_many(self, cards: Sequence[Card], wanted: NewToken) -> list[TokenRow]:
+    async def tokenize_many(
+        self, cards: Sequence[Card], wanted: NewToken, *, turn: asyncio.Lock | None = None
+    ) -> list[TokenRow]:
         """Store cards as fast as HashiCorp Vault seals them; return a row for each, in order.
 
         The rules are those of `tokenize`, which would give the same rows one by one. What no
         card may be is looked for before the first is stored. What fails later (KeysError,
         LedgerUnavailable, StoreUnavailable, Overloaded, TokenInUse) fails all, and any of the
         cards may be stored by then, under tokens that nobody knows: repeated, they get others,
-        or with `reuse` those.
+        or with `reuse` those. Who has several of these calls under way at once for the same cards
+        gives all of them one `turn`.
         """
         assert wanted.nonce is None, "what is sealed comes one by one"
         for card in cards:
             self._check(card, wanted)
-        turn = asyncio.Lock()  # one slice is stored at a time: the later finds what came earlier
+        alone = turn or asyncio.Lock()  # one slice is stored at a time: the later finds the earlier
 
         async def stored(some: Sequence[Card]) -> list[TokenRow]:
             tokens = [new_token(self._env) for _ in some]
@@ -132,7 +135,7 @@ class CardVault:
                 [(card.pan, card.cvc, token) for card, token in zip(some, tokens, strict=True)],
                 tenant=wanted.tenant,
             )
-            async with turn:
+            async with alone:
                 return await self._store(some, wanted, tokens, kept)
 
         return await in_slices(cards, stored, size=SLICE_CARDS, at_once=SLICES_AT_ONCE)

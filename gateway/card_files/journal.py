@@ -1,7 +1,7 @@
 """The journal of an import: how far it is, and what was found, so that it can go on after a crash.
 
-A line of JSON a finished block, on the disk before the next block's cards are stored; a line that
-a crash cut off was never there. It holds no card data, and no digest of any: one of a few unknown
+A line of JSON a finished block, on the disk before another block's cards are stored in its place;
+a line that a crash cut off was never there. It holds no card data, and no digest of any: one of a few unknown
 digits is undone by trying them (PCI DSS 3.5.1.1). So a changed input is recognized by its size,
 its time and by a digest of its shape, in which all digits are one digit and all letters one
 letter. What never lives here: rows.
@@ -10,7 +10,7 @@ letter. What never lives here: rows.
 import fcntl
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import ascii_letters
 from typing import Final, Self
@@ -102,9 +102,9 @@ class Journal:
             raise
         return journal
 
-    def add(self, step: Step) -> None:
-        """Put a block on the disk for good. Raises OSError."""
-        self._write(_LINE_ENCODER.encode(step) + b"\n")
+    def add(self, steps: Iterable[Step]) -> None:
+        """Put blocks on the disk for good. Raises OSError."""
+        self._write(b"".join(_LINE_ENCODER.encode(step) + b"\n" for step in steps))
 
     def remove(self) -> None:
         self.path.unlink()

@@ -1,14 +1,16 @@
 """An import: a file of cards in, the same file with tokens out, whatever happens on the way.
 
-1. Read, cut and plan the next block, while the one before is being stored.
+1. Read, cut and plan the next block, while those before are being stored.
 2. Store its cards.
-3. Write its rows to `OUT.part`, down to the disk.
-4. Put it down in the journal. Only now the next block's cards are stored.
+3. Write its rows to `OUT.part`, down to the disk, with those of all other blocks that are ready.
+4. Put them down in the journal. Only now as many other blocks are begun.
 5. At the end, and if the input is still what it was, give the file its name.
 
 So the process can be killed at any moment: what goes on begins behind the last block of the
-journal, and tokens of at most one block are in the store that are in no file. What never may
-live here: how a card is stored, and what a row says.
+journal, and tokens of at most `BLOCKS_AT_ONCE` blocks are in the store that are in no file. All
+of it happens on the event loop, save for waiting for the disk: a thread that plans would have
+every call of the loop wait for its turn. What never may live here: how a card is stored, and
+what a row says.
 """
 
 import asyncio
@@ -17,10 +19,12 @@ import stat
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from gateway.card_files.asked import options_digest
+from gateway.card_files.in_order import in_order
 from gateway.card_files.journal import ImportRefused, Journal, Origin, Shape, Step
 from gateway.card_files.planning import Manner, Planned, Planner
 from gateway.card_files.report import Report, Tally
@@ -30,6 +34,10 @@ from gateway.inbound.filtering import WantedCard
 from vault.private_files import sync_folder
 
 PIECE_BYTES: Final = 1 << 18
+BLOCK_ROWS: Final = 256  # as many cards as one transaction of the ledger takes
+BLOCKS_AT_ONCE: Final = 8  # planned, at HashiCorp Vault, in the ledger, on their way to the disk
+UNUSED_MAX: Final = BLOCK_ROWS * BLOCKS_AT_ONCE
+"""Rows whose tokens may be in no file, each time an import is stopped."""
 PART: Final = ".part"
 JOURNAL: Final = ".journal"
 _PRIVATE_FILE: Final = 0o600
@@ -48,7 +56,7 @@ class Job:
     out: Path
     manner: Manner
     resume: bool = False
-    rows_max: int = 512
+    rows_max: int = BLOCK_ROWS
 
 
 async def carry_out(job: Job, store: Store, tell: Tell) -> Report:
@@ -108,7 +116,7 @@ class _Run:
             await asyncio.to_thread(self._skip)
             await self._store_blocks(store, tell)
             self._check_unchanged()
-            self._note(Planned(b"", 0, self._next_row), is_last=True)
+            self._note([self._step(Planned(b"", 0, self._next_row), is_last=True)])
         if not self._job.out.exists():
             self._part.rename(self._job.out)
         sync_folder(self._job.out.parent)
@@ -116,17 +124,16 @@ class _Run:
 
     async def _store_blocks(self, store: Store, tell: Tell) -> None:
         planner, blocks = self._planner_and_blocks()
+
+        async def tokens_of(planned: Planned) -> Sequence[str]:
+            return await store(planned.cards)
+
+        async def put_down(ready: Sequence[tuple[Planned, Sequence[str]]]) -> None:
+            await _wholly(partial(self._put_down, planner, ready))
+            tell(self._read, self._was.st_size)
+
         planned = self._planned(planner, blocks)
-        loop = asyncio.get_running_loop()
-        upcoming = loop.run_in_executor(None, next, planned, None)
-        try:
-            while (current := await upcoming) is not None:
-                upcoming = loop.run_in_executor(None, next, planned, None)
-                tokens = await store(current.cards)
-                await asyncio.to_thread(self._finish_block, planner, current, tokens)
-                tell(self._read, self._was.st_size)
-        finally:
-            await asyncio.gather(upcoming, return_exceptions=True)  # it reads from our file
+        await in_order(planned, tokens_of, put_down, at_once=BLOCKS_AT_ONCE)
 
     def _planner_and_blocks(self) -> tuple[Planner, Blocks]:
         manner = self._job.manner
@@ -152,19 +159,23 @@ class _Run:
             yield from blocks.feed(piece)
         yield from blocks.end()
 
-    def _finish_block(self, planner: Planner, planned: Planned, tokens: Sequence[str]) -> None:
-        body = planner.written(planned, tokens)
-        self._out.write(body)
+    def _put_down(self, planner: Planner, ready: Sequence[tuple[Planned, Sequence[str]]]) -> None:
+        """Write blocks down to the disk, and then into the journal."""
+        steps = []
+        for planned, tokens in ready:
+            body = planner.written(planned, tokens)
+            self._out.write(body)
+            self._read += len(planned.raw)
+            self._written += len(body)
+            self._next_row = planned.next_row
+            self._shape.add(planned.raw)
+            steps.append(self._step(planned))
         self._out.flush()
         os.fdatasync(self._out.fileno())
-        self._read += len(planned.raw)
-        self._written += len(body)
-        self._next_row = planned.next_row
-        self._shape.add(planned.raw)
-        self._note(planned)
+        self._note(steps)
 
-    def _note(self, planned: Planned, *, is_last: bool = False) -> None:
-        step = Step(
+    def _step(self, planned: Planned, *, is_last: bool = False) -> Step:
+        return Step(
             read=self._read,
             written=self._written,
             next_row=self._next_row,
@@ -175,8 +186,11 @@ class _Run:
             refused=planned.refused,
             is_last=is_last,
         )
-        self._journal.add(step)
-        self._count(step)
+
+    def _note(self, steps: Sequence[Step]) -> None:
+        self._journal.add(steps)
+        for step in steps:
+            self._count(step)
 
     def _count(self, step: Step) -> None:
         self.tally.add(
@@ -208,6 +222,16 @@ class _Run:
         same = (now.st_size, now.st_mtime_ns) == (self._was.st_size, self._was.st_mtime_ns)
         if not same or self._read != now.st_size:
             raise ImportRefused(_changed(self._job.source))
+
+
+async def _wholly(work: Callable[[], None]) -> None:
+    """Wait for the disk beside the loop, to its end whatever happens: the files stay open."""
+    writing = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait((writing,))
+        raise
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -6,6 +6,7 @@ What never lives here: which types a call may have.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from gateway.codecs import csv, form, graphql, json, json_lines, multipart, xml
@@ -44,6 +45,7 @@ _READERS: Final[Mapping[Format, Callable[[bytes], Document]]] = {
 }
 
 
+@lru_cache(maxsize=256)
 def format_of(content_type: str) -> Format | None:
     """Return how a body of this type is written, or None if that is doubtful."""
     found = multipart.media_type(content_type)

@@ -4,6 +4,7 @@ Like every act of an operator's it is a boot of its own, and each token is on re
 the console. What never may live here: files.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal
@@ -32,13 +33,14 @@ async def card_store(config: Config, tenant: str, *, reuse: bool) -> AsyncIterat
     async with on_record(config) as act, _keys(config, act) as keys:
         tokens = TokenTable(act.database)
         cards = CardVault(keys, tokens, act.ledger, env=config.env, now=utc_now)
+        turn = asyncio.Lock()  # of all blocks that are under way: a card may be in several
 
         async def store(wanted: Sequence[WantedCard]) -> Sequence[str]:
             made: dict[int, str] = {}
             for format_ in FORMATS:
                 places = [at for at, each in enumerate(wanted) if each.format == format_]
                 new = NewToken(tenant, CONSOLE, format=format_, reuse=reuse)
-                rows = await cards.tokenize_many([wanted[at].card for at in places], new)
+                rows = await cards.tokenize_many([wanted[at].card for at in places], new, turn=turn)
                 made.update(zip(places, (row.pan_like or row.id for row in rows), strict=True))
             return [made[at] for at in range(len(wanted))]
 

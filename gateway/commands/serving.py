@@ -147,13 +147,8 @@ async def serve(config: Config) -> None:
     log = EventLog(sys.stdout.buffer, now=utc_now, watch=metrics)
     with quiet_logging(log):
         async with running(config, log, metrics) as gateway:
-            console.print(f"public   {gateway.public_url}")
-            console.print(f"private  {gateway.private_url}")
-            console.print(f"ops      {gateway.ops_url}")
-            if gateway.proxy_url is not None:
-                console.print(f"proxy    {gateway.proxy_url}")
-            if gateway.inbound_url is not None:
-                console.print(f"inbound  {gateway.inbound_url}")
+            for name, url in gateway.urls().items():
+                console.print(f"{name:<8} {url}")
             if config.embedded is not None:
                 console.print(f"keys     {config.embedded / 'credentials.json'}")
             spare_the_collector()

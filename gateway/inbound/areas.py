@@ -5,11 +5,12 @@ What never may live here: what is done with a field.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Final
 
 from gateway import strays
-from gateway.codecs import fixed_width, form
+from gateway.codecs import fixed_width, form, multipart
 from gateway.codecs.bodies import format_of, read_as
 from gateway.codecs.multipart import media_type
 from gateway.codecs.splice import Document, Field, Format, Shape
@@ -23,6 +24,9 @@ HEADER: Final = "header:"
 QUERY: Final = "url:"
 PATH: Final = "path:"
 """In `allow` alone: the path itself."""
+
+PART_MARK: Final = "part"
+"""Of a part that is read by its type: it has more than its fields."""
 
 BODY: Final = Target("body")
 ROWS: Final = frozenset({Format.CSV, Format.JSON_LINES, Format.FIXED_WIDTH})
@@ -183,6 +187,8 @@ def body_area(
     try:
         if format_ is Format.FIXED_WIDTH:
             document = fixed_width.read(raw, route.fixed_width)
+        elif format_ is Format.MULTIPART:
+            document = multipart.read(content_type, raw, _read_part)
         else:
             document = read_as(format_, content_type, raw)
     except Malformed as error:
@@ -191,6 +197,21 @@ def body_area(
         finder = Finder(document, raw, fold=False)
         return Area(BODY, raw, "body", document, finder, content_type, first_row)
     raise BodyUnreadable(reason or "body")
+
+
+def _read_part(content_type: str, content: bytes) -> Document | None:
+    """Read a part as its type says, with a mark in front: most servers take it as one text.
+
+    What stands where nothing has a place (a CSV's header, a key, a comment) is in that text too.
+    """
+    format_ = format_of(content_type)
+    if format_ is None or format_ is Format.MULTIPART:
+        return None
+    document = read_as(format_, content_type, content)
+    if not content.strip():
+        return document
+    mark = Field("", PART_MARK, 0, 0, Shape.WORD)
+    return replace(document, fields=(mark, *document.fields))
 
 
 def query_area(query: str, *, is_declared: bool) -> Area:
@@ -234,6 +255,7 @@ def format_read(route: InboundConfig, content_type: str) -> Format | None:
     return format_
 
 
+@lru_cache(maxsize=256)
 def type_of(content_type: str) -> str:
     """Give the type without its parameters; nothing for one that is doubtful."""
     found = media_type(content_type)

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from gateway.codecs.splice import Format
-from gateway.errors import BodyUnreadable, UnsupportedMedia
+from gateway.errors import BodyUnreadable, CardFieldRefused, UnsupportedMedia
+from gateway.inbound.alike import is_alike, may_be_code, may_be_number
 from gateway.inbound.areas import (
     BODY,
     HEADER,
@@ -122,15 +123,18 @@ def plan_request(
     )
     draft = Draft()
     declared = Declared(draft, areas, at=at)
-    declared.treat(
+    filters = [
         each
         for each in route.filters
         if each.phase == "request" and (each in of_body or _has_head(each))
-    )
+    ]
+    declared.treat(filters)
+    allowed = tuple(_allowed(route, areas))
+    _check_alike(route, areas, filters, allowed)
     policy = Policy(draft, route.undeclared)
     if PATH not in route.allow:
         policy.fixed("path", head.path)
-    _look(policy, areas, (*declared.taken, *_allowed(route, areas)))
+    _look(policy, areas, (*declared.taken, *allowed))
     return draft.plan(query=head.query, headers=head.headers, body=body)
 
 
@@ -145,13 +149,16 @@ def plan_rows(
     areas = Areas(body, _NO_QUERY, ())
     draft = Draft()
     declared = Declared(draft, areas, at=at)
-    declared.treat(
+    filters = [
         each
         for each in route.filters
         if each.phase == "request" and not _is_for_head(each) and _is_for_rows(route, each, format_)
-    )
+    ]
+    declared.treat(filters)
+    allowed = tuple(_allowed(route, areas))
+    _check_alike(route, areas, filters, allowed)
     policy = Policy(draft, route.undeclared)
-    without = (*declared.taken, *_allowed(route, areas))
+    without = (*declared.taken, *allowed)
     is_reported = route.undeclared == "report"
     policy.body(body, (spot.field for spot in without), windows=is_reported)
     return draft.plan(body=block)
@@ -207,6 +214,29 @@ def _check_type(route: InboundConfig, head: Head, *, read: bool) -> None:
     types = [value for name, value in head.headers if name.lower() == "content-type"]
     if len(types) > 1 or (not read and route.other_content == "refuse"):
         raise UnsupportedMedia("content_type")
+
+
+def _check_alike(
+    route: InboundConfig, areas: Areas, filters: Sequence[Filter], allowed: Iterable[Spot]
+) -> None:
+    """Refuse what some readers take for a declared field, and nobody has treated.
+
+    Of a number the scanner sees to that, unless it only tells; a code it cannot know. Raises
+    CardFieldRefused.
+    """
+    if not filters:
+        return
+    named = (spot for each in filters for one in _selectors(each) for spot in areas.find(one))
+    known = {spot.key for spot in (*named, *allowed)}
+    for each in filters:
+        codes = [each.cvc] if each.cvc is not None else []
+        if each.operation != "tokenize":
+            codes.append(each.selector)  # it may be one
+        alike = [one for one in codes if is_alike(areas, one, known, may_be_code)]
+        if route.undeclared == "report" and is_alike(areas, each.selector, known, may_be_number):
+            alike.append(each.selector)
+        if alike:
+            raise CardFieldRefused(alike[0], "spelled_otherwise")
 
 
 def _look(policy: Policy, areas: Areas, without: Sequence[Spot]) -> None:

@@ -36,13 +36,13 @@ from bench.inbound_stand import CODE_PATH, FORM_PATH, PLAIN_PATH, routes
 from bench.nginx_peer import nginx
 from bench.report import console_for
 from bench.shop import HEAD_BYTES_MAX, PAGE_BYTES, Serving, answers, page
-from bench.stand import _free_ports
+from bench.stand import free_ports
 from bench.upload import BLOCK_BYTES, Content, block_of, pieces
 from gateway.inbound.filtering import problems_of, reads
 from gateway.inbound.rules import InboundConfig
 from gateway.listeners import server_context
 from gateway.scan import find_cards
-from tests.inbound.front_proxies import _until_listening
+from tests.inbound.front_proxies import until_listening
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -270,7 +270,7 @@ def running(words: tuple[str, ...], port: int, said: Path) -> Iterator[None]:
             words, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
-        _until_listening(process, port, said)
+        until_listening(process, port, said)
         yield
     finally:
         process.terminate()
@@ -289,7 +289,7 @@ async def test_nginx_passes_on_to_the_endpoint_with_tls_on_both_sides(tmp_path: 
         lambda: Serving(said), "127.0.0.1", 0, ssl=server_context(chain, key)
     )
     upstream_port = shop.sockets[0].getsockname()[1]
-    port = _free_ports(("nginx",))["nginx"]
+    port = free_ports(("nginx",))["nginx"]
     words = nginx(
         port,
         upstream_port,

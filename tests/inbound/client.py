@@ -4,17 +4,19 @@ that asks what became of the cards."""
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any, Final, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from tests.flows.merchant import Merchant
 from tests.flows.wire import Reply, Wire
+from tests.inbound.framing import Way, direct, exchange
 from tests.inbound.merchant_app import Seen
 from tests.inbound.stage import InboundStage
 
+PATIENCE: Final = 8.0
 Headers = Mapping[str, str] | list[tuple[str, str]]
 
 
@@ -46,6 +48,21 @@ class Shopper:
         self, method: str, target: str, body: bytes | None = None, headers: Headers | None = None
     ) -> Reply:
         return await self.wire(method, self.base + target, body, headers=headers)
+
+    def way(self, source: str | None = None, hostname: str | None = None) -> Way:
+        """Give the way straight to the listener, from another address than 127.0.0.1 if need be."""
+        stage = self.stage
+        plain = direct(stage.port, hostname or stage.hostname, stage.ca_file)
+        return replace(plain, source=source)
+
+    async def raw(
+        self, first: str, *lines: str, body: bytes = b"", source: str | None = None
+    ) -> bytes:
+        """Send a request as it is written, on a connection of its own; give all that came back."""
+        told = [line for line in lines if line.lower().startswith("host:")]
+        own = [] if told else [f"Host: {self.stage.hostname}"]
+        head = "\r\n".join((f"{first} HTTP/1.1", *own, "Connection: close", *lines, "", ""))
+        return await exchange(self.way(source), head.encode() + body, quiet_seconds=PATIENCE)
 
     async def arrives(
         self, target: str, body: bytes, content_type: str, headers: Mapping[str, str] | None = None

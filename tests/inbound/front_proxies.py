@@ -170,7 +170,7 @@ def running_front(
             stderr=output,
         )
     try:
-        _until_listening(process, port, said)
+        until_listening(process, port, said)
         yield Front(name, port, process.pid, said)
     finally:
         process.terminate()
@@ -181,7 +181,7 @@ def running_front(
             process.wait()
 
 
-def _until_listening(process: "subprocess.Popen[bytes]", port: int, said: Path) -> None:
+def until_listening(process: "subprocess.Popen[bytes]", port: int, said: Path) -> None:
     end = time.monotonic() + START_SECONDS
     while True:
         assert process.poll() is None, said.read_text()
