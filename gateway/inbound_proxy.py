@@ -249,7 +249,8 @@ class InboundProxy:
             request.headers.get(hdrs.HOST, ""),
             request.raw_path.partition("?")[0],
             request.method,
-            request.headers.get(hdrs.CONTENT_TYPE, ""),
+            ", ".join(request.headers.getall(hdrs.CONTENT_TYPE, [])),
+            has_body=request.body_exists,
         )
 
 

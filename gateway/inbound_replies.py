@@ -20,7 +20,7 @@ from gateway.errors import (
 )
 from gateway.inbound.endpoints import Endpoint
 from gateway.inbound.filtering import Finding, Plan, plan_raw, plan_reply, reads
-from gateway.inbound.forwarding import Header, relocated
+from gateway.inbound.forwarding import DIGESTS, Header, relocated
 from gateway.inbound.inflate import encodings_of
 from gateway.inbound.merchant import MerchantReply
 from gateway.inbound_bodies import inflated, is_binary
@@ -30,6 +30,8 @@ from gateway.scan_stream import Piece, ScanStream
 
 EVENT_STREAM: Final = "text/event-stream"
 REPLY: Final = "reply"
+OF_ITS_CODING: Final = DIGESTS | {"content-encoding", "content-length"}
+"""Headers that do not hold for a body once it is inflated."""
 
 
 class Masks(Protocol):
@@ -64,12 +66,16 @@ class Replies:
         if reply.has_body and reads(self._route, "response", content_type):
             return await self._whole(request, reply, headers, content_type)
         sent = self._head(headers)
-        if not reply.has_body:
-            return await _begun(request, reply.status, sent, reply.length)
-        pieces = self._plain(reply)
-        first = await anext(pieces, b"")  # what cannot be read is refused, not cut off
         length = None if reply.encoding else reply.length
+        if not reply.has_body:
+            return await _begun(request, reply.status, sent, length)
+        pieces = self._plain(reply)
+        first = b""
+        if not is_stream or reply.encoding:
+            first = await anext(pieces, b"")  # what cannot be read is refused, not cut off
         response = await _begun(request, reply.status, sent, length)
+        if is_stream:  # whoever listens hears that it is open, also before there is an event
+            request.writer.send_headers()
         stream = ScanStream(binary=is_binary(content_type), at_lines=is_stream)
         await self._write(response, stream.feed(first))
         async for data in pieces:
@@ -79,7 +85,7 @@ class Replies:
         return response
 
     def _headers(self, request: web.Request, reply: MerchantReply) -> Sequence[Header]:
-        dropped = {"content-encoding"} if reply.encoding else set()
+        dropped = OF_ITS_CODING if reply.encoding else frozenset()
         kept = [each for each in reply.headers if each[0].lower() not in dropped]
         if self._route.host_header == "client":
             return kept

@@ -19,7 +19,6 @@ What never lives here: what is done with a field, and which selectors there are.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
 
@@ -28,17 +27,17 @@ from jsonpath import JSONPath, JSONPathEnvironment, JSONPathError
 from lxml import etree
 
 from gateway.codecs.json import below
-from gateway.codecs.splice import BOM, Document, Field, Format, Shape
+from gateway.codecs.splice import BOM, Document, Field, Format, Shape, Unprinted
 from gateway.errors import Malformed
 from gateway.plain_paths import INDEX, LITERALS, Plan, folded, plan_of, without_indices
 
 SELECTOR_CHARACTERS_MAX: Final = 300
 
+_EACH_ROW: Final = "[*]"
 _JSON: Final = frozenset({Format.JSON, Format.JSON_LINES, Format.GRAPHQL})
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Match:
+class Match(Unprinted, frozen=True):
     """A field that a selector found, and what its wildcards stand for, or its indices."""
 
     field: Field
@@ -81,12 +80,31 @@ class Finder:
             return self._by_json_path(selector) if self._document.format in _JSON else ()
         if selector.startswith("/"):
             return self._by_x_path(selector) if self._document.format is Format.XML else ()
+        column = selector.removesuffix(_EACH_ROW)
+        if column != selector and self._is_alone(column):
+            return self._in_column(column)
         plan = plan_of(selector, self._document.format, fold=self._fold)
         if plan is None:
             return ()
         if plan.exact is not None:
             return tuple(Match(field, ()) for field in self._by_name.get(plan.exact, ()))
         return _in_order(self._planned(plan))
+
+    # --- tables ---------------------------------------------------------------------------
+
+    def _is_alone(self, column: str) -> bool:
+        """Whether it is the name of one column of a table, as it stands there."""
+        return (
+            self._document.columns.count(column) == 1
+            and not self._fold
+            and INDEX.search(column) is None
+        )
+
+    def _in_column(self, column: str) -> tuple[Match, ...]:
+        """Give what a plain path to all rows would find: files have thousands."""
+        columns = self._document.columns
+        values = self._document.fields[columns.index(column) :: len(columns)]
+        return tuple(Match(field, (str(row),)) for row, field in enumerate(values))
 
     # --- plain paths ----------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from importlib.resources import files
 from typing import Final, Literal, Self
 
@@ -211,9 +212,15 @@ class Expiry:
         return f"{self.year:04}-{self.month:02}"
 
     def _months_after(self, at: datetime) -> int:
-        assert at.tzinfo is not None, "a time without a zone"
-        here = at.astimezone(_UTC_MINUS_12)
-        return (self.year - here.year) * 12 + self.month - here.month
+        return self.year * 12 + self.month - _month_of(at)
+
+
+@lru_cache(maxsize=4)  # all cards of a file are read at one time, a thousand of them
+def _month_of(at: datetime) -> int:
+    """Count the months up to the one that it is where the day ends last, which is in UTC-12."""
+    assert at.tzinfo is not None, "a time without a zone"
+    here = at.astimezone(_UTC_MINUS_12)
+    return here.year * 12 + here.month
 
 
 NO_EXPIRY: Final = Expiry(2049, 12)  # 12/49: how a card that never ends is printed

@@ -63,6 +63,14 @@ def known(column: Sequence[T | None]) -> Sequence[T | None]:
     return () if column.count(None) == len(column) else column
 
 
+def first_if_alike(column: Sequence[T]) -> Sequence[T]:
+    """A column without NULL beside one that is full: one value if all are that.
+
+    The statement takes the first where `unnest` filled up: `coalesce(w.name, ($1)[1])`.
+    """
+    return column[:1] if column.count(column[0]) == len(column) else column
+
+
 def store_error(kind: type[BaseException]) -> type[StoreUnavailable]:
     """Our error for the class of a foreign one."""
     if issubclass(kind, asyncpg.TooManyConnectionsError):

@@ -11,7 +11,7 @@ from typing import ClassVar, Final, Self
 
 from vault.batching import Batching
 from vault.card import Expiry
-from vault.db import Connection, Database, Record, known
+from vault.db import Connection, Database, Record, first_if_alike, known
 from vault.errors import CustodyError, SealedReplayed, TokenInUse, TokenUnknown
 from vault.ledger.unit import Line, Placed, Unit
 from vault.nonce_table import Nonce, use
@@ -142,25 +142,25 @@ class CreateToken(Unit):
         await connection.execute(
             _INSERT_TOKENS,
             [row.id for row in rows],
-            [row.tenant for row in rows],
+            first_if_alike([row.tenant for row in rows]),
             known([row.pan_like for row in rows]),
-            [row.format for row in rows],
-            [row.brand for row in rows],
-            [row.pan_length for row in rows],
+            first_if_alike([row.format for row in rows]),
+            first_if_alike([row.brand for row in rows]),
+            first_if_alike([row.pan_length for row in rows]),
             [row.last4 for row in rows],
             known([row.bin for row in rows]),
             known([row.exp_month for row in rows]),
             known([row.exp_year for row in rows]),
             [row.ciphertext for row in rows],
-            [row.key_version for row in rows],
+            first_if_alike([row.key_version for row in rows]),
             fingerprints,
-            [unit.fingerprint.version for unit in units],
+            first_if_alike([unit.fingerprint.version for unit in units]),
             [unit.fingerprint.value for unit in units],
-            [row.reusable for row in rows],
-            [row.single_use for row in rows],
+            first_if_alike([row.reusable for row in rows]),
+            first_if_alike([row.single_use for row in rows]),
             known([row.expires_at for row in rows]),
             known([row.customer_reference for row in rows]),
-            [row.created_at for row in rows],
+            first_if_alike([row.created_at for row in rows]),
             known([row.made_from for row in rows]),
         )
         await keep_cvcs(connection, [(unit.row, unit.cvc) for unit in units if unit.cvc])
@@ -577,7 +577,15 @@ def _token(row: Record, *, with_cvc: bool = False) -> TokenRow:
 # statement is there at its end under the id given here.
 _INSERT_TOKENS: Final = """
 WITH want AS (
-  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[],
+  SELECT id, coalesce(tenant, ($2::text[])[1]) AS tenant, pan_like,
+    coalesce(format, ($4::text[])[1]) AS format, coalesce(brand, ($5::text[])[1]) AS brand,
+    coalesce(pan_length, ($6::int[])[1]) AS pan_length, last4, bin, exp_month, exp_year,
+    ciphertext, coalesce(key_version, ($12::int[])[1]) AS key_version, fingerprint,
+    coalesce(fp_version, ($14::int[])[1]) AS fp_version, fp_value,
+    coalesce(reusable, ($16::boolean[])[1]) AS reusable,
+    coalesce(single_use, ($17::boolean[])[1]) AS single_use, expires_at, customer_reference,
+    coalesce(created_at, ($20::timestamptz[])[1]) AS created_at, made_from
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[],
     $7::text[], $8::text[], $9::int[], $10::int[], $11::text[], $12::int[], $13::text[],
     $14::int[], $15::bytea[], $16::boolean[], $17::boolean[], $18::timestamptz[], $19::text[],
     $20::timestamptz[], $21::text[])

@@ -73,7 +73,7 @@ class _Flow(Generic[Item, Made]):
 
         async with self._order:
             await self._order.wait_for(may_go_on)
-            due = []
+            due: list[tuple[Item, Made]] = []
             while (self._done + len(due)) in self._ready:
                 due.append(self._ready.pop(self._done + len(due)))
             if due:

@@ -1,9 +1,9 @@
 """The journal of an import: how far it is, and what was found, so that it can go on after a crash.
 
-A line of JSON a finished block, on the disk before another block's cards are stored in its place;
-a line that a crash cut off was never there. It holds no card data, and no digest of any: one of a few unknown
-digits is undone by trying them (PCI DSS 3.5.1.1). So a changed input is recognized by its size,
-its time and by a digest of its shape, in which all digits are one digit and all letters one
+A line of JSON a finished block, on the disk before another block is begun in its place; a line
+that a crash cut off was never there. It holds no card data, and no digest of any: one of a few
+unknown digits is undone by trying them (PCI DSS 3.5.1.1). So a changed input is recognized by its
+size, its time and by a digest of its shape, in which all digits are one digit and all letters one
 letter. What never lives here: rows.
 """
 

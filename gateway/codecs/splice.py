@@ -39,11 +39,17 @@ class Shape(Enum):
     ATTRIBUTE = "attribute"  # of an XML element: text, in quotes
 
 
-class Field(msgspec.Struct, frozen=True, gc=False):  # a body has thousands
+class Unprinted(msgspec.Struct, frozen=True):
+    """What a file has thousands of, and prints nothing: a text in it may be anything."""
+
+    def __repr__(self) -> str:
+        return type(self).__name__
+
+
+class Field(Unprinted, frozen=True, gc=False):
     """One value of a body: its decoded name and text, and where its bytes stand.
 
     `text` is None where the bytes do not decode; only a declared field has to.
-    It prints nothing, because its text may be anything.
     """
 
     name: str
@@ -51,9 +57,6 @@ class Field(msgspec.Struct, frozen=True, gc=False):  # a body has thousands
     start: int
     end: int
     shape: Shape = Shape.TEXT
-
-    def __repr__(self) -> str:
-        return "Field"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -68,6 +71,8 @@ class Document:
     fields: tuple[Field, ...]
     repeated: frozenset[str]
     roots: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    """Of a table: the fields are its rows, one after the other, with a value for each."""
 
     @classmethod
     def of(
@@ -77,11 +82,12 @@ class Document:
         names: Iterable[str] = (),
         *,
         roots: Iterable[str] = (),
+        columns: tuple[str, ...] = (),
     ) -> Self:
         """Take the fields of one body; `names` is every name in it, as often as it stands there."""
         counts = Counter(names)
         repeated = frozenset(name for name, count in counts.items() if count > 1)
-        return cls(format_, tuple(fields), repeated, tuple(roots))
+        return cls(format_, tuple(fields), repeated, tuple(roots), columns)
 
     def repeats(self, name: str) -> bool:
         """Whether `name`, or what it stands in, was given twice: two readers could differ."""

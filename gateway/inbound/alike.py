@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from typing import Final
 
+from gateway import strays
 from gateway.codecs import form
 from gateway.codecs.splice import Format, Shape
 from gateway.inbound.areas import HEADER, QUERY, Area, Areas, selected
@@ -33,7 +34,7 @@ def may_be_number(text: str | None) -> bool:
     """Whether it has the digits of a card number; what cannot be read may have them."""
     if text is None:
         return True
-    if not PAN_DIGITS_MIN <= len(text) <= _NUMBER_CHARACTERS_MAX:
+    if not PAN_DIGITS_MIN <= len(text) <= _NUMBER_CHARACTERS_MAX or strays.TOKEN.fullmatch(text):
         return False
     return sum(map(str.isdigit, text)) >= PAN_DIGITS_MIN
 
@@ -61,9 +62,7 @@ def is_alike(
     return any(_in_area(area, selector, known, fits) for area in (areas.body, areas.query))
 
 
-def _in_area(
-    area: Area, selector: str, known: Collection[tuple[Target, int]], fits: Fits
-) -> bool:
+def _in_area(area: Area, selector: str, known: Collection[tuple[Target, int]], fits: Fits) -> bool:
     format_ = area.format
     if format_ not in _READ:
         return False

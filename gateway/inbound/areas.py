@@ -13,7 +13,7 @@ from gateway import strays
 from gateway.codecs import fixed_width, form, multipart
 from gateway.codecs.bodies import format_of, read_as
 from gateway.codecs.multipart import media_type
-from gateway.codecs.splice import Document, Field, Format, Shape
+from gateway.codecs.splice import Document, Field, Format, Shape, Unprinted
 from gateway.errors import BodyUnreadable, Malformed
 from gateway.inbound.plan import Headers, Target, bytes_of
 from gateway.inbound.rules import InboundConfig
@@ -33,7 +33,6 @@ ROWS: Final = frozenset({Format.CSV, Format.JSON_LINES, Format.FIXED_WIDTH})
 PLAIN_TEXT: Final = "text/plain"
 
 _ONE_COLUMN: Final = frozenset({Format.CSV, Format.FIXED_WIDTH})
-_ROW_LAST: Final = re.compile(r"(.*)\[([0-9]+)\]", re.DOTALL)
 _ROW_FIRST: Final = re.compile(r"\[([0-9]+)\]\.?(.*)", re.DOTALL)
 _BELOW: Final[Mapping[Format, str]] = {
     Format.JSON: ".[",
@@ -81,20 +80,19 @@ class Area:
             assert found is not None, "every line has its number"
             inside = strays.shown(found[2], "")
             return f"[{self.first_row + int(found[1])}]" + (inside and f".{inside}")
-        found = _ROW_LAST.fullmatch(name)
-        assert found is not None, "every row has its number"
-        return f"{strays.shown(found[1], self.name)}[{self.first_row + int(found[2])}]"
+        column, row = _column_and_row(name)
+        return f"{strays.shown(column, self.name)}[{self.first_row + row}]"
 
     def row_of(self, found: Field) -> int:
         """Give the number of the row that a field stands in."""
-        pattern, group = (_ROW_FIRST, 1) if self.format is Format.JSON_LINES else (_ROW_LAST, 2)
-        row = pattern.fullmatch(found.name)
-        assert row is not None, "every row has its number"
-        return self.first_row + int(row[group])
+        if self.format is not Format.JSON_LINES:
+            return self.first_row + _column_and_row(found.name)[1]
+        row = _ROW_FIRST.fullmatch(found.name)
+        assert row is not None, "every line has its number"
+        return self.first_row + int(row[1])
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Spot:
+class Spot(Unprinted, frozen=True):
     """A field that a selector led to."""
 
     area: Area
@@ -128,10 +126,11 @@ class Areas:
             known = self._found[selector] = tuple(self._find(selector))
         return known
 
-    def below(self, selector: str) -> Iterator[Spot]:
+    def below(self, selector: str, *, whole: bool = False) -> Iterator[Spot]:
         """Yield what stands in an array or an object where the selector means a value.
 
-        A lax reader may take such a value for that of the field. Raises BodyUnreadable.
+        A lax reader may take such a value for that of the field. `whole`: names in it as well,
+        and that a part was read by its type. Raises BodyUnreadable.
         """
         document = self.body.document
         if _elsewhere(selector) or document is None or document.format not in _BELOW:
@@ -141,7 +140,9 @@ class Areas:
         elif selector.startswith("/"):
             yield from self._in_body(f"{selector}//*")
         else:
-            yield from self._below_plain(selector, document)
+            for spot in self._below_plain(selector, document):
+                if whole or not (spot.field.shape is Shape.KEY or _is_mark(spot.field)):
+                    yield spot
 
     def unread(self, selector: str) -> Iterator[Spot]:
         """Yield the parts that a selector means to look into, and that were not read."""
@@ -159,7 +160,7 @@ class Areas:
             return
         found = {spot.field.start for spot in self.find(selector)}
         for each in _inside(plan, document):
-            if each.shape is not Shape.KEY and each.start not in found:
+            if each.shape is Shape.KEY or each.start not in found:
                 yield Spot(self.body, each)
 
     def _find(self, selector: str) -> Iterable[Spot]:
@@ -212,6 +213,10 @@ def _read_part(content_type: str, content: bytes) -> Document | None:
         return document
     mark = Field("", PART_MARK, 0, 0, Shape.WORD)
     return replace(document, fields=(mark, *document.fields))
+
+
+def _is_mark(field: Field) -> bool:
+    return field.start == field.end and field.text == PART_MARK
 
 
 def query_area(query: str, *, is_declared: bool) -> Area:
@@ -271,6 +276,11 @@ def selected(selector: str, format_: Format) -> str:
     if format_ is Format.JSON_LINES and not re.match(r"\[(?:[0-9]|\*)", selector):
         return f"[*]{selector}" if selector.startswith("[") else f"[*].{selector}"
     return selector
+
+
+def _column_and_row(name: str) -> tuple[str, int]:
+    column, _, row = name.removesuffix("]").rpartition("[")
+    return column, int(row)
 
 
 def is_xml(document: Document) -> bool:

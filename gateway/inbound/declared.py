@@ -73,7 +73,7 @@ class Declared:
 
     def _tokenize(self, declared: Filter) -> None:
         for selector in (declared.selector, *declared.beside()):
-            for spot in self._areas.below(selector):
+            for spot in self._areas.below(selector, whole=True):
                 if not spot.is_empty:
                     raise self._refusal(selector, spot, "not_a_value")
         tied = _Tied(self._areas, declared.selector)

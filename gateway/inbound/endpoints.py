@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from gateway.addresses import AddressAllow, Host, HostRefused, checked_host
 from gateway.inbound.filtering import problems_of
+from gateway.inbound.routing import is_doubtful
 from gateway.inbound.rules import InboundConfig
 from vault.errors import StartRefused
 
@@ -66,7 +67,7 @@ def upstream_of(text: str, allow: AddressAllow) -> tuple[Scheme, Host]:
 
 def _endpoint(route: InboundConfig, folder: Path) -> Endpoint:
     where = f"inbound.{route.name}"
-    for problem in (*_problems(route), *problems_of(route)):
+    for problem in (*_problems(route), *_of_path(route.path_prefix), *problems_of(route)):
         raise StartRefused(f"{where}: {problem}")
     try:
         allow = AddressAllow.parse(route.address_allow)
@@ -96,6 +97,11 @@ def _problems(route: InboundConfig) -> Iterator[str]:
     for name, (start, end) in route.fixed_width.items():
         if end <= start:
             yield f"fixed_width.{name}: a column ends behind its start"
+
+
+def _of_path(prefix: str) -> Iterator[str]:
+    if is_doubtful(prefix):
+        yield "path_prefix: servers read it in different ways, so no request has such a path"
 
 
 def check_ca(path: Path, where: str) -> None:

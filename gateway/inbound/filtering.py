@@ -61,6 +61,7 @@ __all__ = [
 ]
 
 _NO_QUERY = query_area("", is_declared=False)
+_NO_BODY = Area(BODY, b"", "body")
 
 
 # --- which bodies are read ----------------------------------------------------------------
@@ -224,16 +225,18 @@ def _check_alike(
     Of a number the scanner sees to that, unless it only tells; a code it cannot know. Raises
     CardFieldRefused.
     """
-    if not filters:
-        return
     named = (spot for each in filters for one in _selectors(each) for spot in areas.find(one))
     known = {spot.key for spot in (*named, *allowed)}
-    for each in filters:
+    of_query = Areas(_NO_BODY, areas.query, ())
+    for each in route.filters:
+        if each.phase != "request":
+            continue
+        seen = areas if each in filters else of_query
         codes = [each.cvc] if each.cvc is not None else []
         if each.operation != "tokenize":
             codes.append(each.selector)  # it may be one
-        alike = [one for one in codes if is_alike(areas, one, known, may_be_code)]
-        if route.undeclared == "report" and is_alike(areas, each.selector, known, may_be_number):
+        alike = [one for one in codes if is_alike(seen, one, known, may_be_code)]
+        if route.undeclared == "report" and is_alike(seen, each.selector, known, may_be_number):
             alike.append(each.selector)
         if alike:
             raise CardFieldRefused(alike[0], "spelled_otherwise")

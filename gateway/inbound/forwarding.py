@@ -64,7 +64,7 @@ _FORWARDED: Final = "x-forwarded-"
 _NOT_ONWARD: Final = _HOP_BY_HOP | {
     *("accept-encoding", "content-length", "host", "via", REQUEST_ID.lower())  # set anew
 }
-_DIGESTS: Final = frozenset({"content-digest", "content-md5", "digest", "repr-digest"})
+DIGESTS: Final = frozenset({"content-digest", "content-md5", "digest", "repr-digest"})
 _NOT_BACK: Final = _HOP_BY_HOP | {
     "alt-svc",  # RFC 7838: the way around the gateway
     REQUEST_ID.lower(),
@@ -110,7 +110,7 @@ def request_headers(  # noqa: PLR0913 - what is known of a request, named at the
     options = _options(value for name, value in headers if _plain(name) == "connection")
     dropped = _NOT_ONWARD | options
     if rewritten:
-        dropped |= _DIGESTS | {"content-encoding"}
+        dropped |= DIGESTS | {"content-encoding"}
     kept = [(name, value) for name, value in headers if _plain(name) not in dropped]
     ours = _forwarding(
         [(name, value) for name, value in kept if forwarded_trusted and _tells_origin(name)],

@@ -116,6 +116,8 @@ class Look:
 
     def _separate(self, raw: bytearray) -> None:
         """Tabs stand between the groups of a number too; these stand between two values."""
+        if b"\t" not in raw:
+            return
         fields = self._area.fields
         head = fields[0].start if fields else len(raw)
         raw[:head] = raw[:head].replace(b"\t", b"\n")

@@ -35,6 +35,7 @@ from gateway.inbound.forwarding import (
 )
 from gateway.inbound.merchant_exchange import Body, Exchange
 from gateway.inbound.merchant_sessions import (
+    LASTING_SHARE,
     Attempt,
     MerchantRoute,
     Place,
@@ -65,6 +66,7 @@ class Merchant:
         """Raises StartRefused for the authority's file."""
         self._route = route
         self._slots = asyncio.Semaphore(route.concurrency)
+        self._lasting = asyncio.Semaphore(max(1, int(route.concurrency * LASTING_SHARE)))
         self._authority = authority_of(route.scheme, Host(route.host, route.port))
         context = None
         if route.scheme == "https":
@@ -102,7 +104,7 @@ class Merchant:
         answer is read; Malformed for what would not be one request.
         """
         check_request(method, target, headers)
-        place = await self._place()
+        place = await self._place(lasting=not (body is None or isinstance(body, bytes)))
         exchange = Exchange(self._route.timeout_seconds, body, length)
         response = None
         try:
@@ -126,7 +128,7 @@ class Merchant:
         """
         kept = [(name, value) for name, value in headers if not is_handshake(name)]
         check_request("GET", target, kept)
-        place = await self._place()
+        place = await self._place(lasting=True)
         socket: MerchantSocket | type[MerchantFailed] = MerchantUnreachable
         current.set(Attempt(place, frozenset(protocols)))
         try:
@@ -171,20 +173,29 @@ class Merchant:
             scheme=self._route.scheme, authority=self._authority, path=target, encoded=True
         )
 
-    async def _place(self) -> "Place":
-        """Take one of the route's places. Raises MerchantBusy."""
-        taken = True
-        if self._slots.locked():
-            try:
-                async with asyncio.timeout(self._route.connect_seconds):
-                    await self._slots.acquire()
-            except TimeoutError:
-                taken = False
-        else:
-            await self._slots.acquire()  # at once
-        if not taken:
+    async def _place(self, *, lasting: bool) -> "Place":
+        """Take one of the route's places. Raises MerchantBusy.
+
+        What lasts as long as a client likes, a body that comes in pieces or a socket, never takes
+        all of them: a few slow senders would keep everybody out.
+        """
+        wanted = (self._lasting, self._slots) if lasting else (self._slots,)
+        taken: list[asyncio.Semaphore] = []
+        place = None
+        try:
+            async with asyncio.timeout(self._route.connect_seconds):
+                for slots in wanted:
+                    await slots.acquire()  # at once, if one is free
+                    taken.append(slots)
+            place = Place(*taken)
+        except TimeoutError:
+            pass
+        finally:
+            if place is None:
+                Place(*taken).release()
+        if place is None:
             raise MerchantBusy
-        return Place(self._slots)
+        return place
 
 
 class MerchantReply:

@@ -32,6 +32,9 @@ KEEPALIVE_SECONDS: Final = 4.0  # Apache httpd and Node close after five
 REPLY_LINE_BYTES_MAX: Final = 16_384  # a status line, a header's name, its value
 REPLY_HEADERS_MAX: Final = 128
 
+LASTING_SHARE: Final = 0.75
+"""Of a route's places, how many may be taken for as long as a client likes (T-08)."""
+
 _SWITCHING: Final = 101
 _HANDSHAKE: Final = "sec-websocket-"
 _FINAL: Final = range(200, 600)
@@ -55,14 +58,15 @@ class MerchantRoute:
 class Place:
     """One of a route's places: given back once, whoever is first."""
 
-    def __init__(self, slots: asyncio.Semaphore) -> None:
+    def __init__(self, *slots: asyncio.Semaphore) -> None:
         self._slots = slots
         self._held = True
 
     def release(self) -> None:
         if self._held:
             self._held = False
-            self._slots.release()
+            for each in self._slots:
+                each.release()
 
 
 class Failed(Exception):

@@ -11,7 +11,9 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Final, Literal
 
-from gateway.codecs.splice import Replacement, splice
+from msgspec import Struct
+
+from gateway.codecs.splice import Replacement, Unprinted, splice
 from gateway.inbound.rules import TokenFormat
 from gateway.scan import Kind
 from vault.card import Card
@@ -33,8 +35,7 @@ class Head:
     headers: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class WantedCard:
+class WantedCard(Unprinted, frozen=True):
     """A card that needs a token; `field` is the filter's selector, or the place of a find."""
 
     card: Card
@@ -42,8 +43,7 @@ class WantedCard:
     field: str
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """What was found where, told without a digit of it."""
 
     place: str
@@ -55,16 +55,14 @@ class Finding:
     declared: bool
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Target:
+class Target(Struct, frozen=True, order=True, gc=False):
     """A part of a message; of headers, which one."""
 
     part: Part
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Edit:
+class Edit(Unprinted, frozen=True):
     """Other bytes for a place, made when the tokens and the masks are known."""
 
     target: Target

@@ -2,8 +2,10 @@
 
 What the gateway decides by a path, the merchant's server must not read as another one: where more
 than the host decides, a path that servers read in different ways is refused (T-05). So `/pay` is
-found in `/%70ay` and in `/PAY` as well, and `/x/../pay` is no path. What never may live here: what
-is done with the request.
+found in `/%70ay` and in `/PAY` as well, `/x/../pay` is no path, and `/x;a/pay` is one only where
+`/x/pay` leads to the same route, for servers of Java read that. Where a content type decides, one
+that two readers could take differently is refused, and a body without any: Rack reads it as a form.
+What never may live here: what is done with the request.
 """
 
 import re
@@ -11,7 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
-from gateway.errors import Malformed, MethodNotAllowed, NotFound
+from gateway.codecs.multipart import media_type
+from gateway.errors import Malformed, MethodNotAllowed, NotFound, UnsupportedMedia
 from gateway.inbound.rules import InboundConfig
 
 _UNRESERVED: Final = frozenset(
@@ -19,6 +22,7 @@ _UNRESERVED: Final = frozenset(
 )
 _ESCAPE: Final = re.compile("%([0-9A-Fa-f]{2})")
 _DOUBTFUL: Final = re.compile(r"//|\\|%2f|%5c|%00|%25|[\x00-\x20\x7f]|/\.\.?(?:[/;]|\Z)")
+_PARAMETERS: Final = re.compile("(?:;|%3b)[^/]*")  # of a part of a path: RFC 3986 3.3
 
 
 class HasRoute(Protocol):
@@ -47,26 +51,49 @@ class Routing(Generic[Routed]):
     def hosts(self) -> frozenset[str]:
         return frozenset(self._by_host)
 
-    def find(self, host: str, path: str, method: str, content_type: str) -> Routed:
+    def find(
+        self, host: str, path: str, method: str, content_type: str, *, has_body: bool = False
+    ) -> Routed:
         """Give the route of a request; `path` is as it was sent, without its query.
 
-        Raises NotFound, MethodNotAllowed, Malformed.
+        `content_type` is all that was said of it. Raises NotFound, MethodNotAllowed, Malformed,
+        UnsupportedMedia.
         """
         routes = self._by_host.get(host.lower().partition(":")[0], ())
-        plain = _plain(path)
-        if len(routes) > 1 or any(each.route.path_prefix != "/" for each in routes):
-            _check(plain)
-        here = [each for each in routes if plain.startswith(each.route.path_prefix.lower())]
+        here = _routes_of(routes, _plain(path))
         if not here:
             raise NotFound
         allowed = [each for each in here if not each.route.methods or method in each.route.methods]
         if not allowed:
             raise MethodNotAllowed({name for each in here for name in each.route.methods})
-        media_type = content_type.partition(";")[0].strip().lower()
-        for each in allowed:
-            if not each.route.content_types or media_type in each.route.content_types:
-                return each
-        raise NotFound
+        return _by_type(allowed, content_type, told=bool(content_type) or has_body)
+
+
+def _routes_of(routes: Sequence[Routed], plain: str) -> Sequence[Routed]:
+    """Give those whose prefix a path has, however it is read. Raises Malformed."""
+    here = _under(routes, plain)
+    if len(routes) > 1 or any(each.route.path_prefix != "/" for each in routes):
+        bare = _PARAMETERS.sub("", plain)
+        if is_doubtful(plain) or is_doubtful(bare) or _under(routes, bare) != here:
+            raise Malformed("path")
+    return here
+
+
+def _by_type(routes: Sequence[Routed], content_type: str, *, told: bool) -> Routed:
+    """Give the first that takes such a body. Raises UnsupportedMedia, NotFound."""
+    type_ = media_type(content_type)
+    for each in routes:
+        if not each.route.content_types:
+            return each
+        if type_ is None and told:
+            raise UnsupportedMedia("content_type")
+        if type_ is not None and type_.name in each.route.content_types:
+            return each
+    raise NotFound
+
+
+def _under(routes: Sequence[Routed], plain: str) -> Sequence[Routed]:
+    return [each for each in routes if plain.startswith(each.route.path_prefix.lower())]
 
 
 def _precedence(routed: HasRoute) -> tuple[int, bool, bool]:
@@ -84,6 +111,6 @@ def _plain(path: str) -> str:
     return _ESCAPE.sub(character, path).lower()
 
 
-def _check(plain: str) -> None:
-    if _DOUBTFUL.search(plain):
-        raise Malformed("path")
+def is_doubtful(path: str) -> bool:
+    """Whether servers read a path in different ways."""
+    return _DOUBTFUL.search(path) is not None

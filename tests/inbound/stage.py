@@ -2,7 +2,8 @@
 
 Routes of `shop.test`, by their prefix: `/` has no filters, passes WebSockets and events, and only
 reports; `/form` has filters on forms, JSON, multipart and XML and refuses what is undeclared;
-`/tokenize`, `/mask` and `/refuse` treat undeclared cards so; `/files` treats rows; `/replies` has
+`/tokenize`, `/mask` and `/refuse` treat undeclared cards so, `/fields` tokenizes them in fields and
+rows; `/files` treats rows; `/replies` has
 filters on answers; `/own` goes to the endpoint under its own name; `/hasty` waits half a second;
 behind `/down` nobody listens. `posts.test` has a certificate of its own and takes POST only.
 """
@@ -35,6 +36,30 @@ _TYPES: Final = (
     "multipart/form-data",
 )
 _TIED: Final = 'exp_month = "exp_month"\nexp_year = "exp_year"\ncvc = "cvc"\n'
+_FORMS: Final = "".join(
+    f'[[inbound.filters]]\ncontent_type = "{type_}"\nselector = "number"\n{_TIED}\n'
+    for type_ in _TYPES
+)
+_XML: Final = (
+    '[[inbound.filters]]\ncontent_type = "application/xml"\nselector = "order.card.number"\n'
+    'exp_month = "order.card.month"\nexp_year = "order.card.year"\ncvc = "order.card.@cvc"\n'
+)
+_HEADER: Final = '[[inbound.filters]]\nselector = "header:X-Card-Number"\n'
+_QUERY: Final = '[[inbound.filters]]\nselector = "url:card"\n'
+_ROWS: Final = (
+    f'[[inbound.filters]]\ncontent_type = "{CSV}"\nselector = "pan[*]"\nexpiry = "exp[*]"\n'
+    f'cvc = "cvc[*]"\n[[inbound.filters]]\ncontent_type = "{NDJSON}"\n'
+    'selector = "[*].card.number"\nexp_month = "[*].card.month"\nexp_year = "[*].card.year"\n'
+)
+_COLUMNS: Final = (
+    '[[inbound.filters]]\ncontent_type = "text/plain"\nselector = "pan[*]"\nformat = "pan_like"\n'
+)
+_ANSWERS: Final = (
+    '[[inbound.filters]]\nphase = "response"\noperation = "reveal-masked"\n'
+    'selector = "card.token"\n[[inbound.filters]]\nphase = "response"\n'
+    'operation = "remove"\nselector = "card.secret"\n[[inbound.filters]]\n'
+    'phase = "response"\noperation = "mask"\nselector = "card.number"\n'
+)
 
 
 @dataclass(frozen=True)
@@ -85,39 +110,19 @@ timeout_seconds = {seconds}
 {lines}
 """
 
-    forms = "".join(
-        f'[[inbound.filters]]\ncontent_type = "{type_}"\nselector = "number"\n{_TIED}\n'
-        for type_ in _TYPES
-    )
-    xml = (
-        '[[inbound.filters]]\ncontent_type = "application/xml"\nselector = "order.card.number"\n'
-        'exp_month = "order.card.month"\nexp_year = "order.card.year"\ncvc = "order.card.@cvc"\n'
-    )
-    header = '[[inbound.filters]]\nselector = "header:X-Card-Number"\n'
-    query = '[[inbound.filters]]\nselector = "url:card"\n'
-    rows = (
-        f'[[inbound.filters]]\ncontent_type = "{CSV}"\nselector = "pan[*]"\nexpiry = "exp[*]"\n'
-        f'cvc = "cvc[*]"\n[[inbound.filters]]\ncontent_type = "{NDJSON}"\n'
-        'selector = "[*].card.number"\nexp_month = "[*].card.month"\nexp_year = "[*].card.year"\n'
-        '[[inbound.filters]]\ncontent_type = "text/plain"\nselector = "pan[*]"\n'
-        'format = "pan_like"\n'
-    )
-    answers = (
-        '[[inbound.filters]]\nphase = "response"\noperation = "reveal-masked"\n'
-        'selector = "card.token"\n[[inbound.filters]]\nphase = "response"\n'
-        'operation = "remove"\nselector = "card.secret"\n[[inbound.filters]]\n'
-        'phase = "response"\noperation = "mask"\nselector = "card.number"\n'
-    )
+    fixed = "fixed_width = { pan = [0, 19], name = [19, 40] }"
+    declared = (_FORMS, _XML)
     return "".join(
         (
             route("plain", "/", "websocket = true", "server_sent_events = true"),
-            route("form", "/form", 'undeclared = "refuse"', forms, xml, header, query),
+            route("form", "/form", 'undeclared = "refuse"', *declared, _HEADER, _QUERY),
             *(
                 route(policy, f"/{policy}", f'undeclared = "{policy}"', "websocket = true")
                 for policy in ("tokenize", "mask", "refuse")
             ),
-            route("files", "/files", "fixed_width = { pan = [0, 19], name = [19, 40] }", rows),
-            route("replies", "/replies", answers),
+            route("fields", "/fields", 'undeclared = "tokenize"', *declared, _ROWS),
+            route("files", "/files", fixed, _ROWS, _COLUMNS),
+            route("replies", "/replies", _ANSWERS),
             route("own", "/own", host_header="upstream"),
             route("hasty", "/hasty", seconds=0.5),
             route("down", "/down", port=nobodys_port),

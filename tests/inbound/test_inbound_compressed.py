@@ -1,8 +1,10 @@
 """Compressed bodies are inflated within bounds, and looked at like all others (T-09)."""
 
 import asyncio
+import hashlib
 import json
 import time
+from collections.abc import Callable
 from urllib.parse import parse_qs, urlencode
 
 import aiohttp
@@ -40,13 +42,23 @@ CODINGS = {
     "identity, zstd": ("identity, zstd", zstd_of),
 }
 CODING = pytest.mark.parametrize(("encoding", "compress"), CODINGS.values(), ids=CODINGS)
+LETTERS = str.maketrans("0123456789", "ghijklmnop")
+Compress = Callable[[bytes], bytes]
 LAG_SECONDS_MAX = 0.05
 LATE_MAX = 0.05
 """Of the probes: two cores that others use as well run late by themselves now and then."""
 
 
+def prose(lines: int) -> str:
+    """Make words without a digit, of which no coding makes a hundredth."""
+    made = (hashlib.sha256(b"%d" % at).hexdigest().translate(LETTERS) for at in range(lines))
+    return "".join(f"{each[:9]} {each[9:20]} {each[20:31]} {each[31:36]}\n" for each in made)
+
+
 @CODING
-async def test_a_field_of_a_compressed_form(shopper: Shopper, encoding: str, compress) -> None:  # type: ignore[no-untyped-def]  # a table's
+async def test_a_field_of_a_compressed_form(
+    shopper: Shopper, encoding: str, compress: Compress
+) -> None:
     body = compress(urlencode(FIELDS).encode())
     digest = {"Content-Encoding": encoding, "Content-MD5": "x", "Digest": "x"}
     seen = await shopper.arrives("/form/x", body, FORM, digest)
@@ -59,10 +71,10 @@ async def test_a_field_of_a_compressed_form(shopper: Shopper, encoding: str, com
 
 @CODING
 @pytest.mark.parametrize("policy", ["tokenize", "mask"])
-async def test_a_card_in_a_compressed_stream(  # type: ignore[no-untyped-def]  # a table's
-    shopper: Shopper, encoding: str, compress, policy: str
+async def test_a_card_in_a_compressed_stream(
+    shopper: Shopper, encoding: str, compress: Compress, policy: str
 ) -> None:
-    before, after = "".join(f"line {at}\n" for at in range(9000)), "the end\n" * 3000
+    before, after = prose(3000), prose(900)
     body = f"{before}said {VISA}, he\n{after}".encode()
     seen = await shopper.arrives(
         f"/{policy}/x", compress(body), "text/plain", {"Content-Encoding": encoding}
@@ -90,7 +102,7 @@ async def test_an_encoding_that_nobody_inflates(shopper: Shopper, path: str, enc
 # --- bombs --------------------------------------------------------------------------------
 
 
-async def probed(shopper: Shopper, until: "asyncio.Future[object]") -> list[float]:
+async def probed(shopper: Shopper, until: "asyncio.Future[None]") -> list[float]:
     """Ask whether the process lives, again and again; give how long each answer took."""
     took, url = [], f"{shopper.office.urls.ops}/healthz"
     while not until.done():
@@ -115,8 +127,10 @@ async def refused(shopper: Shopper, path: str, bomb: Bomb) -> None:
 async def test_no_bomb_goes_off(shopper: Shopper, path: str) -> None:
     """Each is refused, none arrives whole, and meanwhile everybody else is answered."""
 
+    ready = bombs() * 3
+
     async def all_of_them() -> None:
-        for bomb in bombs():
+        for bomb in ready:
             await refused(shopper, path, bomb)
 
     sending = asyncio.ensure_future(all_of_them())
@@ -124,16 +138,18 @@ async def test_no_bomb_goes_off(shopper: Shopper, path: str) -> None:
     await sending
     await settled(shopper.stage.merchant)
     assert not shopper.stage.merchant.requests
-    assert len(took) >= 50
+    assert len(took) >= 20
     late = [each for each in took if each > LAG_SECONDS_MAX]
-    assert len(late) <= LATE_MAX * len(took), sorted(took)[-20:]
+    assert len(late) <= LATE_MAX * len(took), late
 
 
 async def test_work_for_nothing_does_not_hold_the_others_up(shopper: Shopper) -> None:
     """What makes little of much work ends by itself or is cut off; its neighbors do not wait."""
 
+    ready = time_wasters()
+
     async def all_of_them() -> None:
-        for bomb in time_wasters():
+        for bomb in ready:
             headers = {"Content-Encoding": bomb.content_encoding, "Content-Type": FORM}
             reply = await shopper.send("POST", "/form/x", bomb.wire, headers)
             assert reply.status in {200, 413, 415, 422}, bomb.name
@@ -142,7 +158,7 @@ async def test_work_for_nothing_does_not_hold_the_others_up(shopper: Shopper) ->
     took = await probed(shopper, sending)
     await sending
     late = [each for each in took if each > LAG_SECONDS_MAX]
-    assert len(late) <= LATE_MAX * len(took), sorted(took)[-20:]
+    assert len(late) <= LATE_MAX * len(took), late
 
 
 # --- answers ------------------------------------------------------------------------------
@@ -150,8 +166,8 @@ async def test_work_for_nothing_does_not_hold_the_others_up(shopper: Shopper) ->
 
 @CODING
 @pytest.mark.parametrize("path", ["/packed", "/replies/packed"])
-async def test_an_answer_that_came_compressed_is_looked_at(  # type: ignore[no-untyped-def]  # a table's
-    shopper: Shopper, path: str, encoding: str, compress
+async def test_an_answer_that_came_compressed_is_looked_at(
+    shopper: Shopper, path: str, encoding: str, compress: Compress
 ) -> None:
     told = {"card": {"number": MASTERCARD}, "see": f"x {VISA}", "more": "m" * 3000}
     body = compress(json.dumps(told).encode())

@@ -79,6 +79,8 @@ def test_where_no_route_leads(upstream: str, allow: tuple[str, ...]) -> None:
             {"upstream": "http://127.0.0.1", "address_allow": LOOPBACK, "ca_file": "x"},
             "ca_file is for an https:// upstream",
         ),
+        ({"path_prefix": "/a//b"}, "path_prefix: servers read it in different ways"),
+        ({"path_prefix": "/a/../b"}, "path_prefix: servers read it in different ways"),
         ({"filters": (Filter("$["),)}, "filter $["),
         ({"filters": (Filter("a", "tokenize", "response"),)}, "masked or removed"),
     ],

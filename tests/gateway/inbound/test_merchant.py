@@ -791,6 +791,25 @@ async def test_who_waits_gets_the_place_that_comes_free(certificates: Certificat
     assert server.connections <= 2
 
 
+@pytest.mark.guards("T-08")
+async def test_slow_senders_leave_places_to_others(certificates: Certificates) -> None:
+    route = {"concurrency": 4, "connect_seconds": 0.1}
+    async with (
+        serving(repeating(OK), certificates.server) as server,
+        merchant_at(route_to(server, certificates, **route)) as merchant,
+    ):
+        slow = [asyncio.ensure_future(ask(merchant, "POST", endless_wait())) for _ in range(6)]
+        await asyncio.wait(slow, return_when=asyncio.FIRST_COMPLETED)
+        assert await ask(merchant) == (200, b"ok")
+        assert await ask(merchant, "POST", b"x", 1) == (200, b"ok")
+        with pytest.raises(MerchantBusy):
+            await ask(merchant, "POST", endless_wait())
+        for each in slow:
+            each.cancel()
+        await asyncio.wait(slow)
+        assert await ask(merchant, "POST", in_pieces(b"x")) == (200, b"ok")
+
+
 async def test_places_come_back_whatever_happens(certificates: Certificates) -> None:
     async with (
         serving(once(b"junk\r\n\r\n"), certificates.server) as server,
@@ -806,6 +825,11 @@ async def test_places_come_back_whatever_happens(certificates: Certificates) -> 
             asking.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asking
+
+
+async def in_pieces(*pieces: bytes) -> AsyncIterator[bytes]:
+    for each in pieces:
+        yield each
 
 
 async def endless_wait() -> AsyncIterator[bytes]:

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, Malformed, MethodNotAllowed, NotFound
+from gateway.errors import (
+    GatewayError,
+    Malformed,
+    MethodNotAllowed,
+    NotFound,
+    UnsupportedMedia,
+)
 from gateway.inbound.routing import Routing
 from gateway.inbound.rules import InboundConfig
 
@@ -98,6 +104,42 @@ def test_what_no_route_takes_is_told_apart() -> None:
 def test_a_path_that_may_be_another_is_refused(path: str) -> None:
     with pytest.raises(Malformed):
         found(path)
+
+
+@pytest.mark.guards("T-05")
+@pytest.mark.parametrize(
+    "path", ["/;a/pay", "/pay;a/deep", "/pay/;x=1/deep", "/pa;y=1y/..;/pay", "/pay%3Ba/deep"]
+)
+def test_what_servers_of_java_read_without_parameters_is_another_path(path: str) -> None:
+    with pytest.raises(Malformed):
+        found(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("/pay;jsessionid=1", "pay"), ("/x;a=1/y", "all"), ("/pay/deep;a/b", "deep")]
+)
+def test_parameters_that_lead_nowhere_else_are_let_be(path: str, name: str) -> None:
+    assert found(path) == name
+
+
+@pytest.mark.guards("T-10")
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *("text/plain, text/form", "text/form, text/plain", "text/form text/plain"),  # PHP cuts
+        *("text/form,", "text/form;a=1;a=2", "text", "text/form; charset=utf-8, text/plain"),
+    ],
+)
+def test_a_doubtful_content_type_falls_back_to_no_other_route(content_type: str) -> None:
+    with pytest.raises(UnsupportedMedia):
+        found("/pay", "POST", content_type)
+    assert found("/other", "POST", content_type) == "all", "where no type decides, none matters"
+
+
+def test_a_body_of_no_type_is_a_form_to_some_servers() -> None:
+    with pytest.raises(UnsupportedMedia):
+        ROUTES.find("shop.test", "/pay", "POST", "", has_body=True)
+    assert ROUTES.find("shop.test", "/pay", "POST", "").route.name == "pay_by_post"
 
 
 def as_servers_do(path: str) -> str:
