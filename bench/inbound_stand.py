@@ -22,8 +22,8 @@ from bench.stand import (
     START_SECONDS,
     UNLIMITED,
     Stand,
-    peer,
     free_ports,
+    peer,
     until_listening,
 )
 from gateway.custody import utc_now

@@ -1,9 +1,10 @@
 """Finds card numbers in bytes, however they are spelled. Pure.
 
-First a pass that costs next to nothing, and is all there is for a body without twelve digits near
-each other. What is left is ironed (`scan_spellings`), cut into rows (`scan_rows`) and judged by
-prefix, length and check digit. Runs of base64 are decoded and scanned the same way, two deep.
-Work is counted: a body made to be slow is given up as `exhausted`.
+First a look that costs next to nothing (`scan_places`), and is all there is for a body without
+twelve digits near each other. Where it says maybe, escapes are ironed (`scan_spellings`), and all
+rows of digits judged at once (`scan_rows`). Runs of base64 are decoded and scanned the same way,
+two deep. What is limited is the finds of one body, and how much is decoded: past that a body is
+given up as `exhausted`.
 
 What never lives here: what is done about a find. Nothing returned or raised prints a digit.
 """
@@ -13,34 +14,63 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
-from gateway.scan_containers import TAIL_MAX, Base64Run, HexRow, base64_runs, hex_rows
+from gateway.scan_coded import chip_hits, hex_hits, packed_hits
+from gateway.scan_containers import (
+    TAIL_MAX,
+    Base64Run,
+    Batch,
+    around_runs,
+    base64_batches,
+    may_hold_base64,
+)
+from gateway.scan_hex import may_hold_hex
 from gateway.scan_hits import Found, Hit, Kind, replaced
-from gateway.scan_packed import ebcdic_numbers, packed_numbers
+from gateway.scan_packed import MESSAGE_MAX
+from gateway.scan_places import BLOCK, MARGIN, Part, Span, likely_spans, pieces_of
 from gateway.scan_rows import (
     Stretch,
-    Work,
-    brand_of_card,
-    cards_in,
     in_exponents,
-    near_digits,
-    rows_of,
+    may_hold_other_row,
+    may_hold_row,
+    stretches,
 )
-from gateway.scan_spellings import encoding_of, has_other_digits, ironed, is_text, spelled_as
-from gateway.tracks import ChipField, chip_fields, track_around
+from gateway.scan_spellings import (
+    encoding_of,
+    has_escapes,
+    has_other_digits,
+    ironed,
+    is_text,
+    may_hold_escaped,
+    spelled_as,
+)
+from gateway.tracks import track_around
 from vault.pan import Pan
 
 __all__ = ["HITS_MAX", "Found", "Hit", "Kind", "find_cards"]
 
 HITS_MAX: Final = 10_000
 DEPTH: Final = 2
-STEPS_LEAST: Final = 4_000
-BYTES_PER_STEP: Final = 12
-_HIT_STEPS: Final = 12
-_CHIP_STEPS: Final = 4
+DECODED_TIMES_MAX: Final = 16
+"""How many bytes may be decoded of runs within runs, for each byte of the body."""
+DECODED_LEAST: Final = 64 * 1024
+_TWICE_MAX: Final = 500  # found twice, where pieces overlap
 _STAR: Final = "*"
 _NUMBER_BEFORE: Final = re.compile(rb"(?:[:,\[][ \t\r\n]{0,64}|\A[ \t\r\n]{0,64})\Z")
 _NUMBER_AFTER: Final = re.compile(rb"(?:\.0{1,8})?(?=[ \t\r\n]{0,64}(?:[,\]}]|\Z))")
 _LOOK_BACK: Final = 65
+
+
+class _Limits:
+    """What may still be found and decoded for one body."""
+
+    def __init__(self, length: int) -> None:
+        self.bytes = DECODED_LEAST + length * DECODED_TIMES_MAX
+        self.is_met = False
+
+    def decode(self, count: int) -> bool:
+        self.bytes -= count
+        self.is_met |= self.bytes < 0
+        return self.bytes >= 0
 
 
 def find_cards(body: bytes, *, windows: bool = False, binary: bool = False) -> Found:
@@ -49,30 +79,63 @@ def find_cards(body: bytes, *, windows: bool = False, binary: bool = False) -> F
     With `windows`, also what passes for a card within longer runs of digits: most runs have one.
     With `binary`, plain digits alone: an image or an archive holds everything else by chance.
     """
-    work = Work(STEPS_LEAST + len(body) // BYTES_PER_STEP)
-    hits = list(_scan(body, work, DEPTH, windows=windows, binary=binary))
-    chosen = _apart(hits)
-    exhausted = work.exhausted or len(chosen) > HITS_MAX
-    return Found(tuple(chosen[:HITS_MAX]), exhausted=exhausted)
+    limits = _Limits(len(body))
+    hits = _apart(_scan(body, limits, DEPTH, windows=windows, binary=binary))
+    exhausted = limits.is_met or len(hits) > HITS_MAX
+    return Found(tuple(hits[:HITS_MAX]), exhausted=exhausted)
 
 
-def _scan(body: bytes, work: Work, depth: int, *, windows: bool, binary: bool) -> Iterator[Hit]:
-    parts = near_digits(body)
-    if not parts and not binary and has_other_digits(body):
-        parts = [(0, len(body))]
-    if parts:
-        yield from _in_text(body, parts, work, windows=windows, binary=binary)
+def _scan(body: bytes, limits: _Limits, depth: int, *, windows: bool, binary: bool) -> list[Hit]:
+    hits: list[Hit] = []
+    for found in _stages(body, limits, depth, windows=windows, binary=binary):
+        hits.append(found)
+        if len(hits) > HITS_MAX + _TWICE_MAX:
+            limits.is_met = True
+            break
+    return hits
+
+
+def _stages(
+    body: bytes, limits: _Limits, depth: int, *, windows: bool, binary: bool
+) -> Iterator[Hit]:
+    """Look for each way of spelling where the body may have it."""
+    in_base64 = may_hold_base64 if depth else _never
+    tests = (may_hold_row, _may_hold_other, may_hold_hex, in_base64)[: 1 if binary else 4]
+    spans, *others = likely_spans(body, tests)
+    yield from _in_text(body, spans, windows=windows, binary=True)
     if binary:
         return
-    yield from _in_chips(body, work, is_hex=False)
-    for start, end in parts:
-        for hit in _in_chips(body[start:end], work, is_hex=True):
+    escaped, in_hex, in_base64_too = others
+    yield from _in_text(body, escaped, windows=windows, binary=False)
+    yield from _exponents(body)
+    if body.translate(None, _TEXT_BYTES):
+        yield from chip_hits(body, is_hex=False)
+    for start, end in pieces_of(body, spans):
+        for hit in chip_hits(body[start:end], is_hex=True):
             yield hit.moved(start)
-    yield from _in_hex(body, work)
-    if depth == DEPTH and not body.isascii() and not is_text(body):
-        yield from _in_packed(body, work)
-    if depth:
-        yield from _in_base64(body, work, depth)
+    for start, end in pieces_of(body, in_hex):
+        for hit in hex_hits(body[start:end]):
+            yield hit.moved(start)
+    if depth == DEPTH and len(body) <= MESSAGE_MAX and not body.isascii() and not is_text(body):
+        yield from packed_hits(body)
+    yield from _in_base64(body, in_base64_too, limits, depth)
+
+
+_TEXT_BYTES: Final = bytes((9, 10, 13, *range(32, 127)))  # a chip's data has others too
+
+
+def _never(_part: Part) -> bool:
+    return False
+
+
+def _may_hold_other(part: Part) -> bool:
+    """Whether digits may be spelled in escapes there, or in other scripts."""
+    raw = part.raw
+    if not raw.isascii() and (may_hold_other_row(part) or has_other_digits(raw)):
+        return True
+    if not may_hold_escaped(raw):
+        return False
+    return len(raw) > BLOCK + 2 * MARGIN or may_hold_row(Part(ironed(raw)[0]))
 
 
 def _apart(hits: list[Hit]) -> list[Hit]:
@@ -94,54 +157,43 @@ def _apart(hits: list[Hit]) -> list[Hit]:
 # --- text -----------------------------------------------------------------------------------
 
 
-def _in_text(
-    body: bytes, parts: list[tuple[int, int]], work: Work, *, windows: bool, binary: bool
-) -> Iterator[Hit]:
-    text = body if binary else _ironed(body, parts, work)
-    for row in rows_of(text, work):
-        for stretch in _of_row(body, text, row, work, windows=windows):
-            hit = _text_hit(body, text, stretch)
-            if hit is not None and work.spend(_HIT_STEPS):
-                yield hit
-    for stretch in in_exponents(body, work):
+def _in_text(body: bytes, spans: list[Span], *, windows: bool, binary: bool) -> Iterator[Hit]:
+    for start, end in pieces_of(body, spans):
+        piece = body[start:end]
+        text = piece if binary else ironed(piece)[0]
+        readings = [text]
+        if not binary and has_escapes(text) and _ESCAPE_AND_DIGIT.search(text) is not None:
+            readings.append(_ESCAPE.sub(_blank, text))
+        for each in readings:
+            for stretch in stretches(each, windows=windows):
+                hit = _text_hit(body, start, piece, each, stretch)
+                if hit is not None:
+                    yield hit
+
+
+# Before digits (`%D0` and a number) an escape may be one, or not: each is tried.
+_ESCAPE: Final = re.compile(rb"%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}")
+_ESCAPE_AND_DIGIT: Final = re.compile(
+    rb"(?:%[0-9A-Fa-f]|\\u[0-9A-Fa-f]{3}|\\x[0-9A-Fa-f])[0-9](?=[0-9])"
+)
+
+
+def _blank(escape: re.Match[bytes]) -> bytes:
+    return b"~" * len(escape[0])
+
+
+def _exponents(body: bytes) -> Iterator[Hit]:
+    for stretch in in_exponents(body):
         yield _made(body, stretch, (Kind.PAN, stretch.start, stretch.end), "exponent")
 
 
-def _ironed(body: bytes, parts: list[tuple[int, int]], work: Work) -> bytes:
-    pieces, at = [], 0
-    for start, end in parts:
-        piece, left_out = ironed(body[start:end])
-        work.exhausted |= left_out
-        pieces += [body[at:start], piece]
-        at = end
-    return b"".join((*pieces, body[at:]))
-
-
-def _of_row(
-    body: bytes, text: bytes, row: tuple[int, int, bytes], work: Work, *, windows: bool
-) -> Iterator[Stretch]:
-    """Read a row; where it begins within an escape, also without that one's digits."""
-    stretches = list(cards_in(text, row, work, windows=windows))
-    start, end, outline = row
-    cut = None if stretches else _escape_at(body, start)
-    if cut is not None:
-        stretches = list(cards_in(text, (cut, end, outline), work, windows=windows))
-    yield from stretches
-
-
-_ESCAPE: Final = re.compile(rb"%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}")
-
-
-def _escape_at(body: bytes, place: int) -> int | None:
-    """Give the end of an escape that has a place in it (`%D0` before digits: 0 is not theirs)."""
-    for found in _ESCAPE.finditer(body, max(0, place - 5), place + 5):
-        if found.start() < place < found.end():
-            return found.end()
-    return None
-
-
-def _text_hit(body: bytes, text: bytes, stretch: Stretch) -> Hit | None:
-    start, end = _widened(body, text, stretch)
+def _text_hit(body: bytes, shift: int, piece: bytes, text: bytes, stretch: Stretch) -> Hit | None:
+    """Make a hit of what was found in an ironed piece of the body, which begins at `shift`."""
+    if text is piece:
+        start, end = stretch.start + shift, stretch.end + shift
+    else:
+        start, end = _widened(piece, text, stretch)
+        start, end = start + shift, end + shift
     if b"\0" in body[start:end]:
         wide = _wide_place(body, start, end)
         if wide is None:
@@ -219,84 +271,35 @@ def _short_mask(encoding: str, raw: bytes, digits: str) -> bytes:
     return spelled_as(encoding, raw, digits[-4:].rjust(length, _STAR))
 
 
-# --- chips, packed numbers, hex --------------------------------------------------------------
-
-
-def _in_chips(body: bytes, work: Work, *, is_hex: bool) -> Iterator[Hit]:
-    for each in chip_fields(body, is_hex=is_hex):
-        if not work.spend(_CHIP_STEPS):
-            return
-        brand = brand_of_card(each.digits)
-        if brand is not None:
-            yield _chip_hit(each, brand, "hex" if is_hex else "bcd")
-
-
-def _chip_hit(each: ChipField, brand: str, name: str) -> Hit:
-    numbers = (Pan.parse(each.digits),)
-    spell = partial(_of_chip, each)
-    return Hit(Kind.EMV, each.start, each.end, name, brand, numbers, spell=spell, mask=each.masked)
-
-
-def _of_chip(field: ChipField, texts: Sequence[str]) -> bytes:
-    return field.spelled(texts[0])
-
-
-def _in_hex(body: bytes, work: Work) -> Iterator[Hit]:
-    for row in hex_rows(body, work):
-        brand = brand_of_card(row.digits)
-        if brand is not None:
-            numbers = (Pan.parse(row.digits),)
-            stars = partial(row.starred, row.digits[-4:])
-            spell = partial(_of_hex, row)
-            yield Hit(Kind.PAN, row.start, row.end, "hex", brand, numbers, spell=spell, mask=stars)
-
-
-def _of_hex(row: HexRow, texts: Sequence[str]) -> bytes:
-    return row.encoded(texts[0])
-
-
-def _in_packed(body: bytes, work: Work) -> Iterator[Hit]:
-    for name, numbers in (("bcd", packed_numbers(body)), ("ebcdic", ebcdic_numbers(body))):
-        for each in numbers:
-            if not work.spend():
-                return
-            brand = brand_of_card(each.digits)
-            if brand is not None:
-                codec = "cp037" if name == "ebcdic" else "ascii"
-                yield Hit(
-                    Kind.PAN,
-                    each.start,
-                    each.end,
-                    name,
-                    brand,
-                    (Pan.parse(each.digits),),
-                    spell=partial(_in_codec, codec),
-                    mask=partial(_packed_mask, name, each.end - each.start, each.digits[-4:]),
-                )
-
-
-def _in_codec(codec: str, texts: Sequence[str]) -> bytes:
-    return texts[0].encode(codec, "replace")
-
-
-def _packed_mask(name: str, length: int, kept: str) -> bytes:
-    if name == "ebcdic":
-        return kept.rjust(length, _STAR).encode("cp037")
-    return bytes.fromhex(kept.rjust(2 * length, "0"))
-
-
 # --- base64 ---------------------------------------------------------------------------------
 
 
-def _in_base64(body: bytes, work: Work, depth: int) -> Iterator[Hit]:
-    last_end = 0
-    for run in base64_runs(body, work, may_be_nested=depth > 1):
-        if run.start < last_end:
-            continue  # read in another phase
-        inner = _apart(list(_scan(run.decoded, work, depth - 1, windows=False, binary=False)))
-        if inner:
-            yield _run_hit(run, inner)
-            last_end = run.end
+def _in_base64(body: bytes, spans: list[Span], limits: _Limits, depth: int) -> Iterator[Hit]:
+    for first, last in pieces_of(body, spans):
+        start, end = around_runs(body, first, last)
+        goes_on = end < len(body)
+        piece = body[start:end]
+        for batch in base64_batches(piece, may_be_nested=depth > 1, goes_on=goes_on):
+            if not limits.decode(len(batch.decoded)):
+                return
+            inner = _apart(_scan(batch.decoded, limits, depth - 1, windows=False, binary=False))
+            for hit in _batch_hits(batch, inner):
+                yield hit.moved(start)
+
+
+def _batch_hits(batch: Batch, inner: list[Hit]) -> Iterator[Hit]:
+    at = 0
+    while at < len(inner):
+        run, begins = batch.run_of(inner[at].start)
+        limit = begins + len(run.decoded)
+        here = []
+        while at < len(inner) and inner[at].start < limit:
+            here.append(inner[at].moved(-begins))
+            at += 1
+        if here[-1].end > len(run.decoded):
+            here.pop()
+        if here:
+            yield _run_hit(run, here)
 
 
 def _run_hit(run: Base64Run, inner: list[Hit]) -> Hit:

@@ -6,26 +6,45 @@ What never lives here: what makes a number a card.
 import re
 from base64 import b64encode
 from binascii import a2b_base64
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
-from gateway.scan_rows import Work
+from gateway.scan_places import Part
 
-# The base64 of three digits begins with M, N or O, of a space, a hyphen, a point or an escape
-# between digits with I to L: three groups of four letters at least.
-_FIRST: Final = b"IJKLMNO"
-_LETTERS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
+# Three bytes are four letters, and if the second and the third byte are digits, then the second
+# letter is of the first of these sets, the third of the second, the fourth of the third. Grouped
+# as ever, a card has that again four, eight or twelve letters on.
 _SHAPE: Final = bytes(
-    ord("M") if byte in _FIRST else ord("a") if byte in _LETTERS else ord(" ")
+    ord("1")
+    if byte in b"DTj"
+    else ord("2")
+    if byte in b"AEIMQUYcgk"
+    else ord("3")
+    if byte in b"wxy012345"
+    else byte
+    if byte == ord("z")  # of the first and of the third
+    else ord(".")
     for byte in range(256)
 )
-_LIKELY: Final = b"MMM"  # of every fourth letter
-# Of the base64 of the base64 of digits every fourth letter is one of these.
-_NESTED_SHAPE: Final = bytes(ord("M") if byte in b"MNQRSTUVWYZade" else 32 for byte in range(256))
-_NESTED: Final = b"M" * 4
-_IN_RUN: Final = bytes(97 if shape != 32 or byte == 0 else 32 for byte, shape in enumerate(_SHAPE))  # noqa: PLR2004 - a width or a byte, named beside it
+_AGAIN: Final = rb"(?=(?s:.|.{5}|.{9})[1z]2[3z])"
+_CHAINS: Final = (re.compile(rb"12[3z]" + _AGAIN), re.compile(rb"z2[3z]" + _AGAIN))
+_CHAIN: Final = re.compile(
+    rb"[DTjz][AEIMQUYcgk][w-z0-5](?=(?s:.|.{5}|.{9})[DTjz][AEIMQUYcgk][w-z0-5])"
+)
+# What is nested in base64 is ASCII, or UTF-16 of it: neither of the two other letters.
+_PLAIN_LETTERS: Final = bytes(
+    ord("b") if chr(byte).isalnum() and byte < 128 else ord(" ")  # noqa: PLR2004 - ASCII
+    for byte in range(256)
+)
+_NESTED_MIN: Final = 32
+_NESTED: Final = b"b" * _NESTED_MIN
+_NESTED_RUN: Final = re.compile(rb"[A-Za-z0-9]{%d}" % _NESTED_MIN)
 _RUN: Final = re.compile(rb"[A-Za-z0-9+/_\-\0]{16,}+")
+_IN_RUNS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
+_SHORT: Final = 44
 _PADDING: Final = re.compile(rb"(?:=|%3[Dd]|\\u003[dD]){1,2}")
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
@@ -40,7 +59,6 @@ _WITHIN: Final = (  # what stands between the letters of one run, or for one of 
     *((b"\\/", b"\0/"), (b"\\r\\n", b"\0" * 4)),
 )
 _GROUP: Final = 4
-_RUN_STEPS: Final = 32
 _LINE_MIN: Final = 60
 _LINE_MAX: Final = 78
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\r"
@@ -61,6 +79,8 @@ class Base64Run:
     is_url_safe: bool
     is_padded: bool
     in_percent: bool
+    is_open: bool
+    """Whether more of it may follow, past what was looked at."""
 
     def from_byte(self, place: int) -> tuple[int, int]:
         """Give the last group's start at or before a decoded byte: in the body, and decoded."""
@@ -71,7 +91,7 @@ class Base64Run:
 
     def up_to(self, place: int, end_max: int) -> tuple[int, int]:
         """Give where to end: with the run or, in a long one, with the group of a decoded byte."""
-        if self.end <= end_max or not self.is_straight:
+        if (self.end <= end_max and not self.is_open) or not self.is_straight:
             return self.end, len(self.decoded)
         groups = -(-place // _BYTES)
         end = self.start + groups * _GROUP
@@ -93,23 +113,99 @@ class Base64Run:
         return text
 
 
-def base64_runs(body: bytes, work: Work, *, may_be_nested: bool) -> Iterator[Base64Run]:
-    """Yield what may be base64 of digits, for each phase in which it may be."""
+def may_hold_base64(part: Part) -> bool:
+    """Whether there may be base64 of a card, or of what spells one."""
+    shape = part.raw.translate(_SHAPE)
+    if any(chain.search(shape) is not None for chain in _CHAINS):
+        return True
+    return _NESTED in part.raw.translate(_PLAIN_LETTERS)
+
+
+def around_runs(body: bytes, start: int, end: int) -> tuple[int, int]:
+    """Widen a place so that it cuts no run, unless that is a long one."""
+    before, after = body[max(0, start - TAIL_MAX) : start], body[end : end + TAIL_MAX]
+    return (
+        start - len(before) + len(before.rstrip(_IN_RUNS)),
+        end + len(after) - len(after.lstrip(_IN_RUNS)),
+    )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Letters:
+    """What is between the ends of a run, without line ends."""
+
+    start: int
+    end: int
+    letters: bytes
+    phases: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Batch:
+    """Many runs in one phase each, decoded one behind the other."""
+
+    body: bytes
+    text: bytes
+    runs: Sequence[_Letters]
+    phase: int
+    decoded: bytes
+    goes_on: bool
+
+    starts: Sequence[int]
+
+    def run_of(self, place: int) -> tuple[Base64Run, int]:
+        """Give the run that a decoded byte is of, and where in `decoded` it begins."""
+        index = bisect_right(self.starts, place) - 1
+        each = self.runs[index]
+        size = (len(each.letters) - self.phase) * _BYTES // _GROUP
+        decoded = self.decoded[self.starts[index] : self.starts[index] + size]
+        is_open = self.goes_on and each.end == len(self.text)
+        return _run(self.body, self.text, each, self.phase, decoded, is_open), self.starts[index]
+
+
+def base64_batches(body: bytes, *, may_be_nested: bool, goes_on: bool) -> Iterator[Batch]:
+    """Yield what may be base64 of digits, for each phase in which it may be.
+
+    `goes_on`: there is more behind it that is not looked at now.
+    """
     text = body
-    for escape, letter in _WITHIN:
+    for escape, letter in _WITHIN if b"%" in text or b"\\" in text else ():
         if escape in text:
             text = text.replace(escape, letter)
     if _is_wrapped(body):
         text = text.replace(b"\r", b"\0").replace(b"\n", b"\0").replace(b"\\\0", b"\0\0")
-    kinds = ((_SHAPE, _LIKELY), (_NESTED_SHAPE, _NESTED))
-    for shape, enough in kinds[: 1 + may_be_nested]:
-        for start, end in _likely_runs(text, shape, enough, work):
-            letters = text[start:end].translate(None, b"\0")
-            shaped = letters.translate(shape)
-            for phase in range(_GROUP):
-                steps = _RUN_STEPS + len(letters) // 32
-                if enough in shaped[phase::_GROUP] and work.spend(steps):
-                    yield _run(body, text, (start, end), letters, phase)
+    runs = list(_likely_runs(text, may_be_nested=may_be_nested))
+    for phase in range(_GROUP):
+        here = [each for each in runs if phase in each.phases]
+        if here:
+            padded = [
+                each.letters[phase:] + _FILLED[(len(each.letters) - phase) % _GROUP]
+                for each in here
+            ]
+            decoded = a2b_base64(b"".join(padded).translate(_STANDARD))
+            lengths = [len(each) // _GROUP * _BYTES for each in padded]
+            starts = list(accumulate(lengths, initial=0))[:-1]
+            yield Batch(body, text, here, phase, decoded, goes_on, starts)
+
+
+_FILLED: Final = (b"AQEB", b"AAAAQEB", b"AAAQEB", b"AAQEB")  # whole groups, and three bytes more
+
+
+def _likely_runs(text: bytes, *, may_be_nested: bool) -> Iterator[_Letters]:
+    for found in _RUN.finditer(text):
+        letters = found[0]
+        if b"\0" in letters:
+            letters = letters.translate(None, b"\0")
+        if len(letters) < _SHORT:
+            chain = _CHAIN.search(letters)
+            if chain is not None:
+                yield _Letters(*found.span(), letters, ((chain.start() - 1) % _GROUP,))
+                continue
+        elif _CHAIN.search(letters) is not None:
+            yield _Letters(*found.span(), letters, range(_GROUP))
+            continue
+        if may_be_nested and _NESTED_RUN.search(letters) and not letters.islower():
+            yield _Letters(*found.span(), letters, range(_GROUP))
 
 
 def _is_wrapped(body: bytes) -> bool:
@@ -122,34 +218,16 @@ def _is_wrapped(body: bytes) -> bool:
     )
 
 
-def _likely_runs(text: bytes, shape: bytes, enough: bytes, work: Work) -> list[tuple[int, int]]:
-    """List the runs with every fourth letter as it would be, often enough."""
-    shaped = text.translate(shape)
-    if b"\0" in text:  # letters are not four apart where lines are wrapped
-        straight = text.translate(shape, b"\0")
-        if not any(enough in straight[phase::_GROUP] for phase in range(_GROUP)):
-            return []
-        return [run.span() for run in _RUN.finditer(text) if work.spend(1 + len(run[0]) // 16)]
-    runs: dict[tuple[int, int], None] = {}
-    outline = b""
-    for phase in range(_GROUP):
-        fourths = shaped[phase::_GROUP]
-        at = fourths.find(enough)
-        while at >= 0 and work.spend():
-            place = at * _GROUP + phase
-            found = _RUN.match(text, place)
-            if found is not None and work.spend(1 + len(found[0]) // 32):
-                outline = outline or text.translate(_IN_RUN)
-                runs[outline.rfind(b" ", 0, place) + 1, found.end()] = None
-            end = place if found is None else found.end()
-            at = fourths.find(enough, max(at + 1, (end - phase) // _GROUP))
-    return sorted(runs)
-
-
-def _run(body: bytes, text: bytes, span: tuple[int, int], letters: bytes, phase: int) -> Base64Run:
-    start, end = span
-    raw = text[start:end]
-    is_straight = len(letters) == len(raw)
+def _run(
+    body: bytes,
+    text: bytes,
+    each: _Letters,
+    phase: int,
+    decoded: bytes,
+    is_open: bool,  # noqa: FBT001
+) -> Base64Run:
+    start, end, letters = each.start, each.end, each.letters
+    is_straight = len(letters) == end - start
     if is_straight:
         start += phase
     else:
@@ -160,15 +238,16 @@ def _run(body: bytes, text: bytes, span: tuple[int, int], letters: bytes, phase:
     if len(letters) % _GROUP == 1:
         letters, end = letters[:-1], end - 1
     padding = _PADDING.match(body, end) if len(letters) % _GROUP else None
-    before_padding, end = end, padding.end() if padding else end
+    end = padding.end() if padding else end
     return Base64Run(
         start=start,
         end=end,
-        decoded=a2b_base64(letters.translate(_STANDARD) + b"=="),
+        decoded=decoded[: len(letters) * _BYTES // _GROUP],
         is_straight=is_straight,
         is_url_safe=b"-" in letters or b"_" in letters,
         is_padded=padding is not None or len(letters) % _GROUP == 0,
-        in_percent=b"%" in body[start:end] and before_padding <= end,
+        in_percent=b"%" in body[start:end],
+        is_open=is_open,
     )
 
 
@@ -177,70 +256,3 @@ def _place_of_letter(text: bytes, start: int, count: int) -> int:
         count -= text[start] != 0
         start += 1
     return start
-
-
-# --- hex ------------------------------------------------------------------------------------
-
-_HEX_ROW: Final = re.compile(
-    rb"(?<!3[0-9])3[0-9](?:(?:(?:20|2[dDeE]|[cC]2[aA]0){1,2}+|00|000000)?3[0-9]){11,}+"
-)
-_HEX_SPACED: Final = re.compile(rb"(?<![0-9A-Fa-f ])(?:[0-9A-Fa-f]{2}[ :]){11,}+[0-9A-Fa-f]{2}")
-
-
-_SPELLED_ROW: Final = re.compile(rb"(?<![0-9])[0-9](?:[ \-.]{0,2}+[0-9]){11,18}+(?![0-9])")
-_HEX_FIRSTS: Final = bytes.maketrans(b"20", b"33")
-_HEX_ENOUGH: Final = b"3" * 12
-_NO_DIGITS: Final = bytes(byte for byte in range(256) if byte not in b"0123456789")
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class HexRow:
-    """The hex of a row of digits."""
-
-    start: int
-    end: int
-    digits: str
-    raw: bytes
-
-    def encoded(self, text: str) -> bytes:
-        plain = text.encode()
-        gap = self.raw[2:3] if self.raw[2:3] in b" :" else b""
-        width = 4 if self.raw[2:8] == b"000000" else 2 if self.raw[2:4] == b"00" else 1
-        if width > 1:
-            plain = text.encode(f"utf-{16 if width == 2 else 32}-le")  # noqa: PLR2004 - a width or a byte, named beside it
-        spelled = (plain.hex(gap.decode()) if gap else plain.hex()).encode()
-        return spelled.upper() if self.raw != self.raw.lower() else spelled
-
-    def starred(self, kept: str) -> bytes:
-        unit = len(self.encoded("00")) - len(self.encoded("0"))
-        return self.encoded(kept.rjust(-(-len(self.raw) // unit), "*"))
-
-
-def _may_have(body: bytes, step: int) -> bool:
-    """Whether enough characters so far apart are first ones of the hex of digits."""
-    firsts = body.translate(_HEX_FIRSTS)
-    return any(_HEX_ENOUGH in firsts[phase::step] for phase in range(step))
-
-
-def hex_rows(body: bytes, work: Work) -> Iterator[HexRow]:
-    """Yield the rows of digits spelled in hex."""
-    if _may_have(body, 2):
-        for found in _HEX_ROW.finditer(body):
-            if not work.spend(2 + len(found[0]) // 32):
-                return
-            digits = bytes.fromhex(found[0].decode()).translate(None, _NO_DIGITS).decode()
-            yield HexRow(found.start(), found.end(), digits, found[0])
-    if _may_have(body, 3):
-        for found in _HEX_SPACED.finditer(body):
-            if not work.spend(2 + len(found[0]) // 16):
-                return
-            yield from _in_pairs(found)
-
-
-def _in_pairs(found: re.Match[bytes]) -> Iterator[HexRow]:
-    """Yield the rows of digits in hex with a space or a colon after each byte."""
-    pairs = bytes.fromhex(found[0].decode().replace(":", " "))
-    for row in _SPELLED_ROW.finditer(pairs):
-        start, end = row.start() * 3, row.end() * 3 - 1
-        digits = row[0].translate(None, _NO_DIGITS).decode()
-        yield HexRow(found.start() + start, found.start() + end, digits, found[0][start:end])

@@ -10,12 +10,15 @@ What never lives here: what makes a number a card.
 import json
 import re
 import unicodedata
+from codecs import utf_8_decode
 from collections.abc import Callable, Iterator
 from functools import partial
 from html import escape
 from itertools import product
 from typing import Final
 from urllib.parse import quote
+
+from vault.pan import PAN_DIGITS_MIN
 
 DIGITS: Final = b"0123456789"
 FILLER: Final = b"\0"
@@ -25,19 +28,24 @@ _ASCII: Final = bytes(range(128))
 
 
 _COMMON_SCRIPTS: Final = {
-    0xFF10: re.compile(rb"(?:\xef\xbc[\x90-\x99]){4}"),
-    0x660: re.compile(rb"(?:\xd9[\xa0-\xa9]){4}"),
-    0x6F0: re.compile(rb"(?:\xdb[\xb0-\xb9]){4}"),
+    0xFF10: re.compile(rb"\xef\xbc[\x90-\x99]" * 4),  # a literal beginning is found far sooner
+    0x660: re.compile(rb"\xd9[\xa0-\xa9]" * 4),
+    0x6F0: re.compile(rb"\xdb[\xb0-\xb9]" * 4),
 }
 """What is looked for in a body that is not UTF-8, such as a form with a file in it."""
 
 
 def is_text(body: bytes) -> bool:
+    """Whether it is UTF-8, be it that a character is cut off at either end."""
     try:
-        body.decode()
+        utf_8_decode(body[:_CONTINUED].lstrip(_CONTINUATIONS) + body[_CONTINUED:], "strict", False)  # noqa: FBT003 - not final: as the codec has it
     except UnicodeDecodeError:
         return False
     return True
+
+
+_CONTINUED: Final = 3
+_CONTINUATIONS: Final = bytes(range(0x80, 0xC0))
 
 
 def _filled(spelled: bytes, character: bytes) -> tuple[bytes, bytes]:
@@ -172,6 +180,32 @@ _OTHER_DIGIT: Final = re.compile(
 )
 
 
+_ESCAPING: Final = (
+    (b"%", (b"%",)),
+    (b"\\", (b"\\u", b"\\x", b"\\0", b"\\t", b"\\\\")),
+    (b"&", (b"&#", b"&amp;", b"sp;", b"&shy;", b"&hyphen;", b"dash;", b"&minus;", b"&Tab;")),
+    (b"&", (b"&period;", b"&zw")),
+)
+_IN_SPELLINGS: Final = bytes(
+    byte
+    for byte in range(256)
+    if byte >= 128 or byte in b"\0 -._+\t%&#;\\XABCDEFTabcdefghijlmnoprstuwxyz"  # noqa: PLR2004 - not ASCII
+)
+_ZEROS: Final = bytes(ord("0") if byte in DIGITS else byte for byte in range(256))
+_ENOUGH: Final = b"0" * PAN_DIGITS_MIN
+
+
+def has_escapes(part: bytes) -> bool:
+    return any(
+        first in part and any(each in part for each in escapes) for first, escapes in _ESCAPING
+    )
+
+
+def may_hold_escaped(part: bytes) -> bool:
+    """Whether twelve digits stand near each other once all that escapes are made of is gone."""
+    return has_escapes(part) and _ENOUGH in part.translate(_ZEROS, _IN_SPELLINGS)
+
+
 def ironed(body: bytes) -> tuple[bytes, bool]:  # noqa: C901 - a table of cases, read from above
     """Spell its escapes plainly, in the same length; and whether something was left out."""
     text = body
@@ -226,6 +260,8 @@ def _digits_in_ascii(text: bytes) -> tuple[bytes, bool]:
 
 def encoding_of(raw: bytes) -> str:
     """Name how these bytes spell a number, outermost first."""
+    if raw.isdigit():
+        return "plain"
     if b"\0" in raw:
         return "utf_32" if b"\0\0" in raw else "utf_16"
     names = list(_outermost_first(raw))

@@ -11,11 +11,11 @@ from typing import Final
 from gateway.scan import find_cards
 from gateway.scan_hits import Hit
 
-KEPT_BACK: Final = 4096
-_BEFORE: Final = 64
-"""Bytes already let go that are looked at again: whether a digit stood before."""
 _AFTER: Final = 256
 """Bytes that have to follow a hit for it to be whole."""
+KEPT_BACK: Final = 4096 - _AFTER
+_BEFORE: Final = 64
+"""Bytes already let go that are looked at again: whether a digit stood before."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.scan_hits import Kind
+from gateway.scan_luhn import PLAUSIBLE
 
 _CARET: Final = rb"(?:\^|%5[Ee]|\\u005[eE])"
 _EQUALS: Final = rb"(?:=|%3[Dd]|\\u003[dD]|&#61;)"
@@ -46,6 +47,7 @@ _LONG_FORM: Final = 0x81
 _MORE_TAG: Final = 0x1F
 _VALUE: Final = re.compile(r"([0-9]{12,19})(?:[dD][0-9]{7,}[fF]?|[fF]*)\Z")
 _SHORT_MAX: Final = 127
+_BEGINNINGS: Final = frozenset().union(*PLAUSIBLE.values())
 
 
 def track_around(body: bytes, start: int, end: int) -> tuple[Kind, int, int]:
@@ -95,24 +97,35 @@ class ChipField:
 
 def chip_fields(body: bytes, *, is_hex: bool) -> Iterator[ChipField]:
     """Yield the tags 5A, 57 and 9F6B whose length is that of a number or a track in them."""
-    width = 2 if is_hex else 1
     for pattern in _HEX_TAGS if is_hex else _TAGS:
         for tag in pattern.finditer(body):
-            if not is_hex and tag.start() and body[tag.start() - 1] & _MORE_TAG == _MORE_TAG:
-                continue  # the second byte of a longer tag
-            length = int(tag[1], 16) if is_hex else tag[1][0]
-            raw = body[tag.end() : tag.end() + length * width]
-            value = raw.decode("latin-1") if is_hex else raw.hex()
-            digits = _VALUE.match(value) if len(raw) == length * width else None
-            if digits is not None:
-                long = body[tag.start(1) - width : tag.start(1)].lower() in (b"\x81", b"81")
-                start = tag.start(1) - width * long
-                head = body[start : tag.end()]
-                yield ChipField(
-                    start=start,
-                    end=tag.end() + length * width,
-                    digits=digits[1],
-                    value=value,
-                    head=head.decode() if is_hex else head.hex(),
-                    is_hex=is_hex,
-                )
+            found = _field(body, tag, is_hex=is_hex)
+            if found is not None:
+                yield found
+
+
+def _field(body: bytes, tag: re.Match[bytes], *, is_hex: bool) -> ChipField | None:
+    width = 2 if is_hex else 1
+    start, end = tag.span()
+    length = (int(tag[1], 16) if is_hex else tag[1][0]) * width
+    raw = body[end : end + length]
+    value = raw.decode("latin-1") if is_hex else raw.hex()
+    if value[:2] not in _BEGINNINGS:
+        return None
+    if not is_hex and start and body[start - 1] & _MORE_TAG == _MORE_TAG:
+        return None  # the second byte of a longer tag
+    digits = _VALUE.match(value) if len(raw) == length else None
+    if digits is None:
+        return None
+    begin = tag.start(1)
+    long = body[begin - width : begin].lower() in (b"\x81", b"81")
+    begin -= width * long
+    head = body[begin:end]
+    return ChipField(
+        start=begin,
+        end=end + length,
+        digits=digits[1],
+        value=value,
+        head=head.decode() if is_hex else head.hex(),
+        is_hex=is_hex,
+    )

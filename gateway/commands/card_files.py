@@ -46,6 +46,7 @@ from gateway.commands.options import (
     require_one,
     run,
     show,
+    spare_the_collector,
 )
 from gateway.config import Config
 from gateway.custody import utc_now
@@ -156,7 +157,7 @@ def import_(  # noqa: PLR0913, PLR0917 - an option a parameter
     """Store the cards of a file, and write the file anew with tokens in their place.
 
     OUT appears whole or not at all. What a crash stopped goes on with --resume: each row is in
-    OUT once, and its cards are stored once, save those of the one block that was under way.
+    OUT once, and its cards are stored once, save those of at most 2048 rows that were under way.
     """
     require_one(config, embedded)
     asked = Asked(
@@ -194,6 +195,7 @@ async def _imported(job: Job, config: Config, tenant: str) -> Report:
     route = msgspec.structs.replace(job.manner.route, tenant=tenant)
     manner = replace(job.manner, route=route, live=config.env == "live")
     async with card_store(config, tenant, reuse=route.reuse) as store:
+        spare_the_collector()
         with progress("importing") as tell:
             return await carry_out(replace(job, manner=manner), store, tell)
 
@@ -233,6 +235,7 @@ def redact(  # noqa: PLR0913, PLR0917 - an option a parameter
         raise typer.BadParameter("columns need --format csv, jsonl or fixed")
     manner = None if kind is FileFormat.RAW else _manner(asked, kind, record_length)
     harden()
+    spare_the_collector()
     with _refusals("nothing was kept"):
         made = _redacted(file, out, manner)
         _tell(made, report, as_json=as_json, to=console if str(out) == STANDARD else Console())

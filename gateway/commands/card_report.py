@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.card_files.report import Report
+from gateway.card_files.run import UNUSED_MAX
 from gateway.commands.options import console
 from gateway.scan import Kind
 
@@ -73,7 +74,10 @@ def show_report(report: Report, to: Console) -> None:
         to.print(table)
     to.print(f"{report.rows} rows, {report.tokens} tokens, {report.refused} rows refused")
     if report.resumed:
-        to.print("tokens of one block may be left from each time it was stopped: see the ledger")
+        to.print(
+            f"each time it was stopped, up to {UNUSED_MAX} tokens may have been made that are in no"
+            " file: the ledger has them"
+        )
     for row in report.refused_rows[:LINES_SHOWN]:
         to.print(f"row {row.row} is left out: {row.column} {row.reason}", markup=False)
     left = sum(

@@ -21,6 +21,7 @@ from vault.observer import Silent
 from vault.token_table import TokenTable
 from vault.transit import Transit
 
+FOLDER: Final = "import"
 FORMATS: Final[tuple[Literal["opaque", "pan_like"], ...]] = ("opaque", "pan_like")
 
 
@@ -30,7 +31,7 @@ async def card_store(config: Config, tenant: str, *, reuse: bool) -> AsyncIterat
 
     Raises StartRefused; any KeysError; StoreUnavailable; LedgerUnavailable.
     """
-    async with on_record(config) as act, _keys(config, act) as keys:
+    async with on_record(config, folder=FOLDER) as act, _keys(config, act) as keys:
         tokens = TokenTable(act.database)
         cards = CardVault(keys, tokens, act.ledger, env=config.env, now=utc_now)
         turn = asyncio.Lock()  # of all blocks that are under way: a card may be in several

@@ -46,23 +46,26 @@ class OnRecord:
 
 
 @asynccontextmanager
-async def on_record(config: Config, *, checked: bool = True) -> AsyncIterator[OnRecord]:
+async def on_record(
+    config: Config, *, checked: bool = True, folder: str = "console"
+) -> AsyncIterator[OnRecord]:
     """Open a ledger's writer for one act; its start and its stop are on record too.
 
     Like a gateway it does not write to a log that does not extend what was signed; not `checked`
-    is for the act that teaches lost memories.
+    is for the act that teaches lost memories. One act at a time has a `folder` and its replica's
+    name: an act that takes hours has one of its own, so that no other waits for it.
 
     Raises StartRefused; any KeysError; StoreUnavailable; LedgerUnavailable.
     """
-    folder = config.state_folder / "console"
-    with state_folder_of_one(folder):
+    own = config.state_folder / folder
+    with state_folder_of_one(own):
         runtime_dsn = config.secret(config.database.runtime_dsn_file)
         await check_server(runtime_dsn)
         reveal = Transit(vault_access(config, config.vault.reveal), observer=Silent())
         database = await Database.open(runtime_dsn)
         boot = Boot(
             id=new_uuid7(utc_now()),
-            replica=replica_name(folder),
+            replica=replica_name(own),
             version=VERSION,
             config_hash=base64url(hashlib.sha256(config.path.read_bytes()).digest()),
         )

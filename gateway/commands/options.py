@@ -1,5 +1,6 @@
 """What the subcommands share: options, exit codes, and how a command reaches its deployment."""
 
+import gc
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -46,6 +47,17 @@ def run(work: Coroutine[object, object, None]) -> None:
     """Run a command's work on uvloop, in a process that keeps no cores."""
     harden()
     uvloop.run(work)
+
+
+def spare_the_collector() -> None:
+    """Leave what was built at the start alone: looking at it again took a tenth of the time.
+
+    Cycles that come later are still collected, less often: at 700 new objects, as it is by
+    itself, half of the time that a file's rows take went there.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
 
 
 def require_one(config: Path | None, embedded: Path | None) -> None:

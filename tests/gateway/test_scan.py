@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import scan
-from gateway.scan import Kind, find_cards
-from gateway.scan_rows import Work
+from gateway.scan import HITS_MAX, Kind, find_cards
+from gateway.scan_places import BLOCK, MARGIN, PIECE
 from tests import cards, encoders, false_positives
 from tests.encoders import DECODABLE, ENCODERS, TRACKS, made_numbers
 
@@ -70,7 +70,8 @@ def test_what_is_masked_is_gone(name: str, *, same_length: bool) -> None:
         body = ENCODERS[name](number)
         hits = find_cards(body).hits
         masked = _with(body, iter([hit.masked(same_length=same_length) for hit in hits]))
-        assert number not in _numbers(masked)
+        assert find_cards(masked).hits == ()
+        assert number not in masked.decode("latin-1")
         assert not same_length or len(masked) == len(body)
 
 
@@ -267,26 +268,86 @@ _HOSTILE = {
 @pytest.mark.guards("T-12")
 @pytest.mark.parametrize("body", _HOSTILE.values(), ids=_HOSTILE)
 @pytest.mark.parametrize("windows", [False, True])
-def test_work_is_bounded(body: bytes, *, windows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted in steps: how long one takes is for the benchmarks."""
-    made: list[Work] = []
-
-    class Counted(Work):
-        def __init__(self, steps: int) -> None:
-            super().__init__(steps)
-            made.append(self)
-
-    monkeypatch.setattr(scan, "Work", Counted)
-    whole = (body * (_MEGABYTE // len(body) + 1))[:_MEGABYTE]
+def test_what_is_hard_to_read_is_read_to_its_end(body: bytes, *, windows: bool) -> None:
+    """How long it takes is for the benchmarks; nothing but finds may end it."""
+    whole = (body * (_MEGABYTE // 8 // len(body) + 1))[: _MEGABYTE // 8]
     found = find_cards(whole, windows=windows)
-    [work] = made
-    assert found.exhausted == work.exhausted
-    overdrawn = -min(0, work.steps)
-    assert overdrawn <= 3 * _MEGABYTE  # one step may be a long one, and it is the last
-    assert len(found.hits) <= scan.HITS_MAX
+    assert found.exhausted == (len(found.hits) == HITS_MAX)
 
 
-def test_a_body_of_cards_is_given_up_and_says_so() -> None:
-    found = find_cards(f"{cards.VISA},".encode() * 80_000)
-    assert found.exhausted
-    assert 0 < len(found.hits) <= scan.HITS_MAX
+@pytest.mark.guards("T-12")
+@pytest.mark.parametrize("around", [b"4 ", b"4242424242424x", b"%34x", b"NDEx ", b"34 ", b"-"])
+def test_a_card_behind_much_that_is_nearly_one_is_found(around: bytes) -> None:
+    noise = around * (PIECE // len(around))
+    body = noise + b'","n":"' + cards.MASTERCARD.encode() + b'","' + noise
+    assert cards.MASTERCARD in _numbers(body)
+
+
+def test_ordinary_rows_of_numbers_do_not_exhaust() -> None:
+    rows = {
+        "cards": f"{cards.VISA}\n" * (PIECE // 17),
+        "near misses": f"{cards.luhn_broken(cards.VISA[:-1])}\n" * 60_000,
+        "matrix": "12345 67890 4111 23456 34567\n" * 20_000,
+        "ids": "\n".join(str(10**15 + 7_919_104_729 * at) for at in range(60_000)),
+    }
+    for text in rows.values():
+        assert not find_cards(text.encode()).exhausted
+    assert len(find_cards(rows["cards"].encode()).hits) == PIECE // 17
+
+
+_AT_EDGES = ["plain", "spaces", "hyphens", "percent twice", "base64", "hex", "UTF-16", "entities"]
+
+
+@pytest.mark.guards("T-12")
+@pytest.mark.parametrize("name", [*_AT_EDGES, "Devanagari digits", "track 2", "base64 of percent"])
+@pytest.mark.parametrize("edge", [PIECE, PIECE - MARGIN, 2 * BLOCK])
+def test_a_card_across_the_edge_of_what_is_looked_at_is_found(name: str, edge: int) -> None:
+    spelled = ENCODERS[name](cards.VISA)
+    for before in range(edge - len(spelled) - 2, edge + 2, 5):
+        body = b"<" * before + spelled + b">" * 2 * MARGIN
+        assert _numbers(body) == [cards.VISA]
+
+
+@pytest.mark.parametrize("digits", [20, 25, 40, 3000])
+def test_a_long_run_of_digits_is_not_cut_into_a_card(digits: int) -> None:
+    """Wherever a piece of the body ends, it does not end the run."""
+    run = b"7" * (digits - 16) + cards.VISA.encode()
+    for before in (PIECE - 16, PIECE + MARGIN - 16, BLOCK - digits, BLOCK + MARGIN - 8):
+        assert find_cards(b"<" * before + run + b">" * PIECE).hits == ()
+
+
+def test_an_account_number_hides_no_card_beyond_its_own_word() -> None:
+    def account(country: str, rest: str) -> str:
+        value = "".join(str(int(each, 36)) for each in f"{rest}{country}00")
+        return f"{country}{98 - int(value) % 97:02}{rest}"
+
+    own = account("DE", f"{cards.VISA}42")
+    assert _numbers(own.encode()) == []
+    for text in (
+        f"x{own}",
+        f"{own}x",
+        account("DE", f"{cards.VISA}421X"),
+        account("ZZ", f"{cards.VISA}42"),
+    ):
+        found = [
+            each.reveal()
+            for hit in find_cards(text.encode(), windows=True).hits
+            for each in hit.numbers
+        ]
+        assert found, text
+    spaced = account("DE", f"AB{cards.VISA}")
+    assert _numbers(spaced.encode()) == []
+    assert _numbers(f"{spaced}Z".encode()) == [cards.VISA]
+
+
+def test_a_body_of_more_cards_than_it_takes_is_given_up_and_says_so() -> None:
+    most = find_cards(f"{cards.VISA},".encode() * HITS_MAX)
+    more = find_cards(f"{cards.VISA},".encode() * (HITS_MAX + 1))
+    assert (len(most.hits), most.exhausted) == (HITS_MAX, False)
+    assert (len(more.hits), more.exhausted) == (HITS_MAX, True)
+
+
+def test_runs_within_runs_are_decoded_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "DECODED_LEAST", 0)
+    monkeypatch.setattr(scan, "DECODED_TIMES_MAX", 1)
+    assert find_cards(base64.b64encode(base64.b64encode(b"JTM0" * 5000))).exhausted

@@ -2,10 +2,10 @@
 
 Routes of `shop.test`, by their prefix: `/` has no filters, passes WebSockets and events, and only
 reports; `/form` has filters on forms, JSON, multipart and XML and refuses what is undeclared;
-`/tokenize`, `/mask` and `/refuse` treat undeclared cards so, `/fields` tokenizes them in fields and
-rows; `/files` treats rows; `/replies` has
-filters on answers; `/own` goes to the endpoint under its own name; `/hasty` waits half a second;
-behind `/down` nobody listens. `posts.test` has a certificate of its own and takes POST only.
+`/tokenize`, `/mask` and `/refuse` treat undeclared cards so, and `/fields` tokenizes those in
+fields and rows; `/files` treats rows; `/replies` has filters on answers; `/own` goes to the
+endpoint under its own name; `/hasty` waits half a second; behind `/down` nobody listens.
+`posts.test` has a certificate of its own and takes POST only.
 """
 
 import re

@@ -7,10 +7,13 @@ import pytest
 from tests.cards import VISA
 from tests.flows.merchant import FORM
 from tests.inbound.client import Shopper
-from tests.inbound.framing import direct
+from tests.inbound.framing import direct, hang_up
 
 pytestmark = pytest.mark.embedded
 
+LARGE = 6
+SERVED_MIN = 2 * LARGE
+"""One gets in between two bodies anyway."""
 SLOW = 136
 """More than a route has places."""
 
@@ -36,8 +39,23 @@ async def test_slow_uploads_keep_nobody_from_the_endpoint(shopper: Shopper) -> N
             await asyncio.gather(*(begin() for _ in range(8)))
         assert (await shopper.send("GET", "/v/page")).status == 200
     finally:
-        for writer in writers:
-            writer.transport.abort()
+        await asyncio.gather(*map(hang_up, writers))
+
+
+@pytest.mark.guards("T-08")
+async def test_bodies_that_take_long_to_read_hold_up_nobody(shopper: Shopper) -> None:
+    """As many values as a body may have: a third of a second of work each, on a quiet machine."""
+    body = b'{"a":[' + b"1," * 99_000 + b"1]}"
+    headers = {"Content-Type": "application/json"}
+    asking = asyncio.gather(
+        *(shopper.send("POST", "/form/pay", body, headers) for _ in range(LARGE))
+    )
+    served = 0
+    while not asking.done():
+        assert (await shopper.send("GET", "/v/page")).status == 200
+        served += 1
+    assert {reply.status for reply in await asking} == {200}
+    assert served > SERVED_MIN
 
 
 @pytest.mark.guards("T-12")
