@@ -87,6 +87,11 @@ def route_application(outbound: Outbound, lane: Lane) -> web.Application:
 
 def inbound_application(inbound: InboundProxy) -> web.Application:
     """What stands in front of merchants' own endpoints: every path is theirs."""
+
+    async def end_streams(_app: web.Application) -> None:
+        inbound.end_streams()
+
     app = web.Application()
+    app.on_shutdown.append(end_streams)  # before requests under way are waited for
     app.router.add_route("*", "/{path:.*}", inbound.handle, expect_handler=inbound.expect)
     return app

@@ -12,8 +12,8 @@ What never may live here: anything that could open a card.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network
@@ -40,7 +40,7 @@ from gateway.inbound.routing import Routing
 from gateway.inbound.rules import InboundConfig
 from gateway.inbound_bodies import Arriving, Store
 from gateway.inbound_cards import InboundCards
-from gateway.inbound_replies import Replies
+from gateway.inbound_replies import Replies, is_event_stream
 from gateway.inbound_sockets import asks_to_upgrade, check_upgrade, looking, pass_socket
 from gateway.metrics import Metrics
 from gateway.middleware import TEMPLATE
@@ -102,11 +102,27 @@ class InboundProxy:
         self._monotonic = monotonic
         self._quiet_until: dict[tuple[str, str], float] = {}
         self._planning = asyncio.Semaphore(1)
+        self._endless: set[asyncio.Task[object]] = set()
 
     async def close(self) -> None:
         """Hang up on the merchants' endpoints."""
         for lane in self._lanes:
             await lane.merchant.close()
+
+    def end_streams(self) -> None:
+        """End sockets and streams of events, which would outlast any time given to end in."""
+        for task in tuple(self._endless):
+            task.cancel()
+
+    @contextmanager
+    def _endless_one(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        assert task is not None, "requests are carried out by tasks"
+        self._endless.add(task)
+        try:
+            yield
+        finally:
+            self._endless.discard(task)
 
     async def expect(self, request: web.Request) -> None:
         """Ask for a body that its sender holds back, once it is known where it may go (T-02).
@@ -144,7 +160,9 @@ class InboundProxy:
             async with lane.merchant.send(
                 request.method, target, headers, body, length=length
             ) as reply:
-                return await replies.pass_on(request, reply)
+                is_endless = lane.route.server_sent_events and is_event_stream(reply)
+                with self._endless_one() if is_endless else nullcontext():
+                    return await replies.pass_on(request, reply)
         raise ClientGone
 
     async def _pass_socket(self, request: web.Request, lane: InboundLane) -> web.StreamResponse:
@@ -164,7 +182,8 @@ class InboundProxy:
             stored,
         )
         headers = self._headers(request, lane, outgoing)
-        return await pass_socket(request, lane.merchant, _target(outgoing.head), headers, look)
+        with self._endless_one():
+            return await pass_socket(request, lane.merchant, _target(outgoing.head), headers, look)
 
     # --- what goes on ---------------------------------------------------------------------
 

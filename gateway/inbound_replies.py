@@ -163,6 +163,11 @@ class Replies:
             yield chunk
 
 
+def is_event_stream(reply: MerchantReply) -> bool:
+    """Whether it has no end of its own."""
+    return _value(reply.headers, "content-type").lower().startswith(EVENT_STREAM)
+
+
 async def _begun(
     request: web.Request, status: int, headers: Sequence[Header], length: int | None
 ) -> web.StreamResponse:

@@ -224,7 +224,7 @@ def _run(
     each: _Letters,
     phase: int,
     decoded: bytes,
-    is_open: bool,  # noqa: FBT001
+    is_open: bool,  # noqa: FBT001 - called in one place
 ) -> Base64Run:
     start, end, letters = each.start, each.end, each.letters
     is_straight = len(letters) == end - start

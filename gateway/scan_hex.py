@@ -36,7 +36,7 @@ class HexRow:
         gap = self.raw[2:3] if self.raw[2:3] in b" :" else b""
         width = 4 if self.raw[2:8] == b"000000" else 2 if self.raw[2:4] == b"00" else 1
         if width > 1:
-            plain = text.encode(f"utf-{16 if width == 2 else 32}-le")  # noqa: PLR2004 - a width or a byte, named beside it
+            plain = text.encode(f"utf-{16 if width == 2 else 32}-le")  # noqa: PLR2004 - bytes a unit
         spelled = (plain.hex(gap.decode()) if gap else plain.hex()).encode()
         return spelled.upper() if self.raw != self.raw.lower() else spelled
 

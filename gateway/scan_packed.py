@@ -14,7 +14,7 @@ from vault.pan import PAN_DIGITS_MAX, PAN_DIGITS_MIN
 SHORT_BODY: Final = 1024
 MESSAGE_MAX: Final = 64 * 1024  # of the kind that has packed numbers in it
 _ENOUGH: Final = b"0" * PAN_DIGITS_MIN
-_EBCDIC_OUTLINE: Final = bytes(ord("0") if 0xF0 <= byte <= 0xF9 else 32 for byte in range(256))  # noqa: PLR2004 - a width or a byte, named beside it
+_EBCDIC_OUTLINE: Final = bytes(ord("0") if 0xF0 <= byte <= 0xF9 else 32 for byte in range(256))  # noqa: PLR2004 - the digits of cp037
 _DIGITS: Final = (
     rb"\x00-\x09\x10-\x19\x20-\x29\x30-\x39\x40-\x49\x50-\x59\x60-\x69\x70-\x79\x80-\x89\x90-\x99"
 )

@@ -6,6 +6,7 @@ What never lives here: escapes, containers, and what is made of a find.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -256,14 +257,18 @@ def _shaped(compact: bytes) -> list[Stretch]:
     cards = cards_in_groups(groups)
     if not cards:
         return []
-    places: list[tuple[int, int]] = []
-    for row in rows:
-        places += [each.span() for each in _GROUP.finditer(compact, *row.span())]
-        places.append((0, 0))
-    return [
-        Stretch(places[first][0], places[first + count - 1][1], digits.decode(), brand)
-        for first, count, digits, brand in cards
-    ]
+    firsts = [0, *(at + 1 for at, each in enumerate(groups) if len(each) == GROUP_MAX)]
+    places: dict[int, list[tuple[int, int]]] = {}
+    found = []
+    for first, count, digits, brand in cards:
+        index = bisect_right(firsts, first) - 1
+        if index not in places:
+            row = _GROUP.finditer(compact, *rows[index].span())
+            places[index] = [each.span() for each in row]
+        at = first - firsts[index]
+        start, end = places[index][at][0], places[index][at + count - 1][1]
+        found.append(Stretch(start, end, digits.decode(), brand))
+    return found
 
 
 def _without_overlaps(sure: list[Stretch], others: Sequence[Stretch]) -> list[Stretch]:
@@ -324,6 +329,8 @@ _SPACES: Final = bytes(byte if byte in DIGITS else ord(" ") for byte in range(25
 
 def _in_uuid(text: bytes, place: int) -> bool:
     near = max(0, place - _UUID_LENGTH)
+    if text.count(b"-", near, place + _UUID_LENGTH) < 4:  # noqa: PLR2004 - as a UUID has
+        return False
     return any(
         found.start() <= place < found.end()
         for found in _UUID.finditer(text, near, place + _UUID_LENGTH)

@@ -206,7 +206,7 @@ def may_hold_escaped(part: bytes) -> bool:
     return has_escapes(part) and _ENOUGH in part.translate(_ZEROS, _IN_SPELLINGS)
 
 
-def ironed(body: bytes) -> tuple[bytes, bool]:  # noqa: C901 - a table of cases, read from above
+def ironed(body: bytes) -> tuple[bytes, bool]:  # noqa: C901 - one loop within another, each behind its own quick look
     """Spell its escapes plainly, in the same length; and whether something was left out."""
     text = body
     for start, beginnings in _FORMS:

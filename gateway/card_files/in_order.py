@@ -68,7 +68,7 @@ class _Flow(Generic[Item, Made]):
 
     async def _until_put_down(self, number: int) -> None:
         def may_go_on() -> bool:
-            is_over = bool(self.failures) and number > min(self.failures)
+            is_over = bool(self.failures) and number >= min(self.failures)
             return self._done > number or self._done in self._ready or is_over
 
         async with self._order:
@@ -76,10 +76,13 @@ class _Flow(Generic[Item, Made]):
             due: list[tuple[Item, Made]] = []
             while (self._done + len(due)) in self._ready:
                 due.append(self._ready.pop(self._done + len(due)))
-            if due:
-                await self._put_down(due)
+            try:
+                if due:
+                    await self._put_down(due)
                 self._done += len(due)
-                self._order.notify_all()
+            except Exception as error:  # noqa: BLE001 - of all of them, whoever carries the first
+                self.failures[self._done] = error
+            self._order.notify_all()
 
     async def _fail(self, number: int, error: Exception) -> None:
         self.failures[number] = error

@@ -182,7 +182,7 @@ def import_(  # noqa: PLR0913, PLR0917 - an option a parameter
         async with database_of(config, embedded) as (database, found):
             known = await TenantTable(database).named(tenant)
             if known is None:
-                fail(f"there is no tenant {tenant}")
+                fail(f"there is no tenant {tenant}: panward tenants list shows them")
             reports.append(await _imported(job, found, known.id))
 
     with _refusals("what is done is kept: --resume goes on"):

@@ -20,6 +20,7 @@ from vault.ledger.forms import SealCause
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 LEDGER = (ROOT / "docs" / "ledger.md").read_text()
+INBOUND = (ROOT / "docs" / "inbound.md").read_text()
 OPERATING = (ROOT / "docs" / "operating.md").read_text()
 PANWARD = f'"{sys.executable}" -c "from gateway.cli import main; main()"'
 
@@ -111,6 +112,25 @@ def test_an_auditor_checks_the_log_as_it_says(deployment: Deployment, tmp_path: 
     assert said.count("good") == script.count("ledger verify ") + script.count("--check ")
     first, second = re.findall(r"^([0-9a-f]{64})(?:  -)?$", ran.stdout, re.MULTILINE)
     assert first == second
+
+
+def test_files_are_masked_and_imported_as_it_says(deployment: Deployment, tmp_path: Path) -> None:
+    (block,) = [each for each in blocks("console", INBOUND) if "panward import" in each]
+    folder = deployment.parts.folder
+    tenant = msgspec.json.decode((folder / "credentials.json").read_bytes())["tenant"]
+    script = commands(block)
+    for what, instead in (("~/panward", str(folder)), ("t_…", tenant), ("panward ", f"{PANWARD} ")):
+        assert what in script, what
+        script = script.replace(what, instead)
+    ran = bash(f"cd {tmp_path}\n{script}", tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    said = [line for line in ran.stdout.splitlines() if re.match("o(rder|-)", line)]
+    shown = [line for line in block.splitlines() if re.match("o(rder|-)", line)]
+    token = "pwt_test_[0-9a-z]{28}"
+    assert [re.sub(token, "T", line) for line in said] == [
+        re.sub(token, "T", line) for line in shown
+    ]
+    assert len(re.findall(token, ran.stdout)) == 2
 
 
 def shown_commands() -> list[str]:

@@ -308,12 +308,25 @@ def test_a_card_across_the_edge_of_what_is_looked_at_is_found(name: str, edge: i
         assert _numbers(body) == [cards.VISA]
 
 
+@pytest.mark.parametrize("before", range(4))
+def test_hex_is_found_at_any_place(before: int) -> None:
+    for separator in ("", "-", " "):
+        spelled = encoders.in_fours(cards.VISA, separator).encode().hex().encode()
+        assert _numbers(b"<" * before + spelled) == [cards.VISA]
+
+
 @pytest.mark.parametrize("digits", [20, 25, 40, 3000])
 def test_a_long_run_of_digits_is_not_cut_into_a_card(digits: int) -> None:
     """Wherever a piece of the body ends, it does not end the run."""
     run = b"7" * (digits - 16) + cards.VISA.encode()
     for before in (PIECE - 16, PIECE + MARGIN - 16, BLOCK - digits, BLOCK + MARGIN - 8):
         assert find_cards(b"<" * before + run + b">" * PIECE).hits == ()
+
+
+def test_no_run_is_cut_into_a_card_where_all_is_digits() -> None:
+    row = b"1" * 16 + b","
+    dense = (row * PIECE)[: PIECE - 17] + b"," + cards.VISA.encode() + b"7" * 8 + b"," + row * 50
+    assert find_cards(dense).hits == ()
 
 
 def test_an_account_number_hides_no_card_beyond_its_own_word() -> None:

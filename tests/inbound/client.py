@@ -1,6 +1,7 @@
 """A client of inbound routes: any request, answers in which no card number may be, and a back end
 that asks what became of the cards."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -102,3 +103,13 @@ async def shopping(stage: InboundStage) -> AsyncIterator[Shopper]:
     ):
         office = Merchant(stage.account, stage.urls, Wire(back_end))
         yield Shopper(stage, session, Wire(session), office)
+    await _all_closed()
+
+
+async def _all_closed() -> None:
+    """Wait for the ends of TLS that aiohttp leaves to the loop: else the loop ends before them."""
+    selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
+    for _ in range(400):
+        if len(selector.get_map()) <= 1:  # the loop's own
+            return
+        await asyncio.sleep(0.01)

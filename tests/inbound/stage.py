@@ -133,7 +133,7 @@ timeout_seconds = {seconds}
 
 @contextmanager
 def running_inbound(
-    deployment: Deployment, account: Account, folder: Path
+    deployment: Deployment, account: Account, folder: Path, name: str = "inbound"
 ) -> Iterator[InboundStage]:
     """Start a gateway of its own on the deployment, with these routes."""
     pairs = _certificates(folder)
@@ -142,9 +142,9 @@ def running_inbound(
         shop_ports = dict(zip(HOSTNAMES, ports[6:], strict=True))
         lead = routes(account.tenant, merchant.port, pairs, ports[5])
         lead += shop_routes(account.tenant, shop_ports, pairs[HOSTNAME])
-        file = deployment.parts.folder / "inbound-routes.toml"
-        file.write_text(_configuration(deployment, ports, lead))
-        gateway = Gateway(deployment.gateway.out.parent / "inbound", "--config", str(file))
+        file = deployment.parts.folder / f"{name}-routes.toml"
+        file.write_text(_configuration(deployment, name, ports, lead))
+        gateway = Gateway(deployment.gateway.out.parent / name, "--config", str(file))
         urls = Urls(*(f"https://127.0.0.1:{port}" for port in ports[:3]))
         try:
             gateway.until_ready()
@@ -176,11 +176,11 @@ def _certificates(folder: Path) -> dict[str, Pair]:
     return pairs
 
 
-def _configuration(deployment: Deployment, ports: list[int], lead: str) -> str:
+def _configuration(deployment: Deployment, name: str, ports: list[int], lead: str) -> str:
     """Write the deployment's configuration with a listener for these routes, which it has not."""
     text = deployment.config.path.read_text()
     way_out = text.partition("[[routes]]")[2].partition("[[inbound]]")[0]
-    text = with_routes(deployment, "inbound", ports[:4], f"[[routes]]{way_out}{lead}")
+    text = with_routes(deployment, name, ports[:4], f"[[routes]]{way_out}{lead}")
     listener = re.search(r"\[listeners\.public\]\n((?:[a-z_]+ = .*\n)+)", text)
     assert listener is not None
     own = re.sub(r"port = \d+", f"port = {ports[4]}", listener[1])

@@ -41,10 +41,15 @@ def cards_left(body: bytes) -> list[Kind]:
     return [hit.kind for hit in find_cards(body).hits if hit.kind is not Kind.WINDOW]
 
 
+def numbers_in(body: bytes) -> set[str]:
+    """Read all that is found: the hex of a random token looks like some card now and then."""
+    return {pan.reveal() for hit in find_cards(body).hits for pan in hit.numbers}
+
+
 def checked(placed: Placed, written: bytes, made: Mapping[str, tuple[str, str]]) -> None:
     for hidden, token in placed.tokens(written):
         assert made[token] == (hidden.number[-4:], cards.BRANDS[hidden.number]), hidden
-    assert cards_left(written) == [], placed.hidden
+    assert not numbers_in(written) & {hidden.number for hidden in placed.hidden}, placed.hidden
 
 
 def cards_of(plan: Plan) -> dict[str, tuple[str, str]]:
@@ -87,7 +92,7 @@ def test_no_card_is_left_in_a_stream(name: str, data: st.DataObject) -> None:
     found = [card for plan in plans for card in cards_of(plan).values()]
     for hidden, _ in placed.tokens(written[start:end]):
         assert (hidden.number[-4:], cards.BRANDS[hidden.number]) in found
-    assert cards_left(written[start:end]) == []
+    assert not numbers_in(written[start:end]) & {hidden.number for hidden in placed.hidden}
 
 
 def _plans(body: bytes, cuts: list[int]) -> Iterator[Plan]:

@@ -25,6 +25,19 @@ def _reason(body: bytes) -> str | None:
     return caught.value.reason
 
 
+@given(st.sampled_from(",;\t"), st.text("ab,;\t\r\n 1\u00e9\0", max_size=40))
+def test_a_file_without_quotes_is_read_as_one_with_quotes_is(separator: str, rest: str) -> None:
+    """It takes a shorter way, which sees and refuses the same."""
+
+    def seen(name: str) -> object:
+        try:
+            return _read(f"{name}{separator}{rest}".encode())
+        except Malformed as error:
+            return error.reason
+
+    assert seen("x") == seen('"x"')
+
+
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_a_value_is_named_by_its_column_and_its_row(end: bytes) -> None:
     body = b"pan,amount\nx,1\ny," + end
