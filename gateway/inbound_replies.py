@@ -71,11 +71,9 @@ class Replies:
             return await _begun(request, reply.status, sent, length)
         pieces = self._plain(reply)
         first = b""
-        if not is_stream or reply.encoding:
+        if not is_stream or reply.encoding:  # of events the head goes on before there is one
             first = await anext(pieces, b"")  # what cannot be read is refused, not cut off
         response = await _begun(request, reply.status, sent, length)
-        if is_stream:  # whoever listens hears that it is open, also before there is an event
-            request.writer.send_headers()
         stream = ScanStream(binary=is_binary(content_type), at_lines=is_stream)
         await self._write(response, stream.feed(first))
         async for data in pieces:

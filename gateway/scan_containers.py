@@ -60,6 +60,8 @@ _WITHIN: Final = (  # what stands between the letters of one run, or for one of 
 )
 _GROUP: Final = 4
 _LINE_MIN: Final = 60
+# Behind a line of that width, where another follows: a boundary or an empty line ends the run.
+_FOLD: Final = re.compile(rb"(?<=[A-Za-z0-9+/]{60})\\?\r?\n(?=[A-Za-z0-9+/])")
 _LINE_MAX: Final = 78
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\r"
 _BYTES: Final = 3
@@ -173,7 +175,7 @@ def base64_batches(body: bytes, *, may_be_nested: bool, goes_on: bool) -> Iterat
         if escape in text:
             text = text.replace(escape, letter)
     if _is_wrapped(body):
-        text = text.replace(b"\r", b"\0").replace(b"\n", b"\0").replace(b"\\\0", b"\0\0")
+        text = _FOLD.sub(lambda fold: b"\0" * len(fold[0]), text)
     runs = list(_likely_runs(text, may_be_nested=may_be_nested))
     for phase in range(_GROUP):
         here = [each for each in runs if phase in each.phases]

@@ -149,6 +149,22 @@ async def test_a_killed_import_goes_on_until_it_is_whole(
     assert verified.status == 0, verified.out
 
 
+async def test_cards_that_come_again_keep_one_token_and_the_latest_date(
+    importing: Importing, account: Account, store: Store
+) -> None:
+    """The blocks that hold them are under way at the same time."""
+    numbers = [luhn_completed(f"42424243{n:07}") for n in range(3)] * 500
+    dates = [f"12/{30 + n % 11}" for n in range(len(numbers))]
+    rows = (f"x,{pan},{date}\n" for pan, date in zip(numbers, dates, strict=True))
+    importing.source.write_text(HEAD + "".join(rows))
+    ended = await importing.run("--reuse")
+    assert ended.status == 0, ended.err
+    tokens = [line.split(",")[1] for line in importing.out.read_text().splitlines()[1:]]
+    assert tokens == tokens[:3] * 500
+    found = await store.fetch("SELECT exp_year FROM token WHERE id = ANY($1)", tokens[:3])
+    assert [row["exp_year"] for row in found] == [2040] * 3
+
+
 async def test_a_row_that_holds_no_card_ends_it_or_is_left_out(importing: Importing) -> None:
     importing.source.write_text(body([*NUMBERS[:3], "4242", *NUMBERS[4:6]]))
     ended = await importing.run()
