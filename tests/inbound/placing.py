@@ -24,7 +24,7 @@ from vault.tokens import TOKEN_PATTERN
 TOKEN: Final = re.compile(TOKEN_PATTERN)
 NO_TEXT: Final = frozenset({*BCD, *EMV})
 """Encoders in whose place no text stands that a person would read."""
-ALONE: Final = frozenset({*BCD, "base64, wrapped"})
+ALONE: Final = frozenset({"base64, wrapped"})
 """Encoders of messages that hold nothing else."""
 BOUNDARY: Final = "cut"
 
@@ -195,7 +195,7 @@ CARRIERS: Final = {
     "xml": Carrier("application/xml", _in_xml, _xml_reads),
     "csv": Carrier("text/csv", _in_csv, _csv_reads),
     "json lines": Carrier("application/x-ndjson", _in_lines, _json_reads),
-    "text": Carrier("text/plain", _in_text, lambda raw: True),
+    "text": Carrier("text/plain", _in_text, lambda raw: _is_text(raw.replace(b"\0", b""))),
 }
 
 
