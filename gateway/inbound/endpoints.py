@@ -129,10 +129,14 @@ def _check_alike(routes: Sequence[InboundConfig]) -> None:
     """Of two routes that take the same requests one would never be asked."""
     seen: dict[tuple[object, ...], str] = {}
     owners: dict[str, str] = {}
+    shown: dict[str, str] = {}
     for route in routes:
         for host in route.hosts:
             if owners.setdefault(host, route.tenant) != route.tenant:
                 raise StartRefused(f"inbound.{route.name}: {host} is another tenant's host")
+            own = route.certificate_file
+            if own is not None and shown.setdefault(host, own) != own:
+                raise StartRefused(f"inbound.{route.name}: {host} has another certificate already")
             alike = (host, route.path_prefix.lower(), route.methods, route.content_types)
             other = seen.setdefault(alike, route.name)
             if other != route.name:

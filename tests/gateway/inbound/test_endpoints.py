@@ -99,3 +99,11 @@ def test_routes_that_take_the_same_are_refused() -> None:
         route("one"), route("two", tenant="t_9999", path_prefix="/two")
     )
     endpoints_of([route("one"), route("two", path_prefix="/two")], Path())
+
+
+def test_a_host_has_one_certificate(tmp_path: Path) -> None:
+    for name in ("a", "b", "key"):
+        (tmp_path / name).touch()
+    one = route("one", certificate_file="a", private_key_file="key")
+    two = route("two", path_prefix="/two", certificate_file="b", private_key_file="key")
+    assert "has another certificate already" in refusal(one, two, folder=tmp_path)
