@@ -22,6 +22,8 @@ from vault.private_files import sync_folder
 
 _PRIVATE_FILE: Final = 0o600
 _PIECE_BYTES: Final = 1 << 20
+_BEGINS: Final = b'{"size":'  # a journal, and perhaps no more of it
+_NO_JOURNAL: Final = "is not the journal of an import"
 
 
 class ImportRefused(Exception):
@@ -91,7 +93,7 @@ class Journal:
     @classmethod
     def opened(cls, path: Path, origin: Origin, *, resume: bool) -> Self:
         """Begin one, or go on with one. Raises ImportRefused; OSError."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(path, flags, _PRIVATE_FILE)
         journal = cls(path, descriptor)
         try:
@@ -123,7 +125,10 @@ class Journal:
             raise ImportRefused(f"{self.path} is in use: this import is under way")
 
     def _begin(self, origin: Origin, *, resume: bool) -> None:
-        lines = _whole_lines(self._content())
+        content = self._content()
+        lines = _whole_lines(content)
+        if content[: len(_BEGINS)] != _BEGINS[: len(content)]:
+            raise ImportRefused(f"{self.path} {_NO_JOURNAL}")
         if len(lines) <= 1:  # no block was finished: nothing of it is kept
             os.ftruncate(self._descriptor, 0)
             os.lseek(self._descriptor, 0, os.SEEK_SET)
@@ -142,7 +147,7 @@ class Journal:
             begun = _ORIGIN.decode(lines[0])
             self.steps = [_STEP.decode(line) for line in lines[1:]]
         except msgspec.DecodeError:
-            reason = "is not the journal of an import"
+            reason = _NO_JOURNAL
         else:
             if (begun.size, begun.modified_ns) != (origin.size, origin.modified_ns):
                 reason = "is of an input that was changed since: remove it to begin anew"

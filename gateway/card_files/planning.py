@@ -11,7 +11,8 @@ from typing import Final
 
 from gateway.card_files.report import Counted, Refused, column_of, counted
 from gateway.card_files.rows import Block, head_bytes, parts, unlined
-from gateway.codecs.splice import Format
+from gateway.codecs import csv
+from gateway.codecs.splice import Document, Field, Format
 from gateway.errors import (
     BodyUnreadable,
     CardFieldRefused,
@@ -23,11 +24,13 @@ from gateway.errors import (
 from gateway.inbound.filtering import Plan, WantedCard, plan_rows
 from gateway.inbound.rules import InboundConfig
 from gateway.scan import Kind
+from gateway.selectors import find
 from vault.card import is_published_test_number
 from vault.tokens import token_of
 
 OPAQUE_CHARACTERS: Final = len(token_of("test", 0))
 
+_UNREAD: Final = frozenset({"csv", "csv_row_length", "csv_line_end"})
 _ROW_REFUSED: Final = (
     BodyUnreadable,
     CardFieldRefused,
@@ -41,7 +44,8 @@ class RowRefused(Exception):
     """A row cannot be passed on; it names the row, the column and why, and holds nothing of it."""
 
     def __init__(self, row: Refused) -> None:
-        super().__init__(f"row {row.row} is refused{_in(row.column)}: {row.reason}")
+        where = f"row {row.row}" if row.row else "the header"
+        super().__init__(f"{where} is refused{_in(row.column)}: {row.reason}")
         self.row = row
 
 
@@ -141,9 +145,12 @@ class Planner:
             for each in smaller:
                 self._plan(each, found, refused)
             return
+        stops = not self._manner.keep_out
+        if reason in _UNREAD and block.body.count(b"\n", block.head_bytes) > 1:
+            stops, reason = True, "csv_open_quote"  # that may have taken in rows behind it
         for row in range(block.first_row + 1, block.first_row + block.rows + 1):
             one = Refused(row, column, reason)
-            if not self._manner.keep_out:
+            if stops:
                 raise RowRefused(one)
             refused.append(one)
 
@@ -170,6 +177,7 @@ class Planner:
         except _ROW_REFUSED as error:
             column, reason = _words(error, manner.format)
         else:
+            self._check_columns(head)
             self._of_head = counted(plan.findings, manner.format)
             holds_card = any(each.found.kind != Kind.WINDOW.value for each in self._of_head)
             if not holds_card or (manner.masks_header and not plan.cards):
@@ -178,6 +186,17 @@ class Planner:
                 return
             reason = "card_in_header"
         raise RowRefused(Refused(0, column, reason))
+
+    def _check_columns(self, head: bytes) -> None:
+        """Refuse a name that is no column's: what it was meant for would go on as it is."""
+        columns = csv.read(head).columns
+        fields = [Field(f"{column}[0]", "", 0, 0) for column in columns]
+        row = Document.of(Format.CSV, fields, columns, columns=columns)
+        for each in self._manner.route.filters:
+            for named in (each.selector, *each.beside()):
+                if not find(named, row, b"", fold=False):
+                    column = named.removesuffix("[*]")
+                    raise RowRefused(Refused(0, column, "no_such_column"))
 
     def _without_head(self, lines: tuple[Counted, ...], times: int) -> tuple[Counted, ...]:
         """Each plan found once more what is in the header."""

@@ -93,7 +93,7 @@ class _Run:
         options = options_digest(manner.route, manner.format, manner.record_length, manner.keep_out)
         origin = Origin(self._was.st_size, self._was.st_mtime_ns, options)
         if job.out.exists() and not (job.resume and is_unfinished(job.out)):
-            raise ImportRefused(f"{job.out} is there already")
+            raise ImportRefused(_there(job.out))
         self._journal = Journal.opened(_beside(job.out, JOURNAL), origin, resume=job.resume)
         stack.callback(self._journal.close)
         self.tally = Tally()
@@ -108,7 +108,9 @@ class _Run:
         self._is_over = last is not None and last.is_last
         self._shape_then = last.shape if last is not None else self._shape.text()
         self._journal.steps.clear()
-        if not (self._is_over and job.out.exists()):
+        self._has_name = self._is_over and job.out.exists() and not self._part.exists()
+        if not self._has_name:
+            self._check_name_is_free()
             self._out = stack.enter_context(self._opened_part())
 
     async def carry_out(self, store: Store, tell: Tell) -> None:
@@ -117,7 +119,8 @@ class _Run:
             await self._store_blocks(store, tell)
             self._check_unchanged()
             self._note([self._step(Planned(b"", 0, self._next_row), is_last=True)])
-        if not self._job.out.exists():
+        if not self._has_name:
+            self._check_name_is_free()
             self._part.rename(self._job.out)
         sync_folder(self._job.out.parent)
         tell(self._was.st_size, self._was.st_size)
@@ -215,7 +218,13 @@ class _Run:
             raise ImportRefused(f"{self._part} has less than its journal says: begin anew")
         file.truncate(self._written)
         file.seek(self._written)
+        sync_folder(self._part.parent)  # the journal never tells of a file without a name
         return file
+
+    def _check_name_is_free(self) -> None:
+        """Refuse to end beside, or on, what somebody else put there meanwhile."""
+        if self._job.out.exists():
+            raise ImportRefused(_there(self._job.out))
 
     def _check_unchanged(self) -> None:
         now = os.fstat(self._source.fileno())
@@ -244,6 +253,10 @@ def _opened(path: Path) -> BinaryIO:
 
 def _beside(out: Path, suffix: str) -> Path:
     return out.with_name(out.name + suffix)
+
+
+def _there(path: Path) -> str:
+    return f"{path} is there already"
 
 
 def _changed(path: Path) -> str:

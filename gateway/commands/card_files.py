@@ -33,7 +33,15 @@ from gateway.card_files.output import Output, OutputRefused
 from gateway.card_files.planning import Manner, RowRefused
 from gateway.card_files.report import Report
 from gateway.card_files.rows import BYTES_MAX, RowTooLarge
-from gateway.card_files.run import PIECE_BYTES, Job, carry_out, finish, is_unfinished
+from gateway.card_files.run import (
+    JOURNAL,
+    PART,
+    PIECE_BYTES,
+    Job,
+    carry_out,
+    finish,
+    is_unfinished,
+)
 from gateway.commands.card_report import Tell, document, progress, show_report
 from gateway.commands.card_store import card_store
 from gateway.commands.options import (
@@ -160,6 +168,7 @@ def import_(  # noqa: PLR0913, PLR0917 - an option a parameter
     OUT once, and its cards are stored once, save those of at most 2048 rows that were under way.
     """
     require_one(config, embedded)
+    _check_apart(file, out, report)
     asked = Asked(
         number=number,
         exp_month=exp_month,
@@ -223,6 +232,7 @@ def redact(  # noqa: PLR0913, PLR0917 - an option a parameter
     """
     if as_json and str(out) == STANDARD:
         raise typer.BadParameter("standard output has the file: --report FILE")
+    _check_apart(file, out, report)
     kind = format_ or format_of(file.name) or FileFormat.RAW
     asked = Asked(
         number=number,
@@ -275,6 +285,24 @@ def _pieces(source: BinaryIO, size: int, tell: Tell | None) -> Iterator[bytes]:
 
 
 # --- both ---------------------------------------------------------------------------------
+
+
+def _check_apart(file: Path, out: Path, report: Path | None) -> None:
+    """Raises BadParameter where one file would be written over another of the same call."""
+    ours = [] if str(out) == STANDARD else [out, *(_beside(out, each) for each in (PART, JOURNAL))]
+    if str(file) != STANDARD and any(_is_one(file, each) for each in ours[1:]):
+        raise typer.BadParameter(f"{file} would be written over: give OUT another name")
+    if report is not None and any(_is_one(report, each) for each in (file, *ours)):
+        raise typer.BadParameter("--report needs a file of its own")
+
+
+def _beside(out: Path, suffix: str) -> Path:
+    return out.with_name(out.name + suffix)
+
+
+def _is_one(path: Path, other: Path) -> bool:
+    there = path.exists() and other.exists()
+    return path.samefile(other) if there else path.resolve() == other.resolve()
 
 
 def _manner(asked: Asked, kind: FileFormat | None, record_length: int | None) -> Manner:

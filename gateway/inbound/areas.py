@@ -51,8 +51,6 @@ class Area:
 
     target: Target
     raw: bytes
-    name: str
-    """Body, query or `header:x`: fit to be shown."""
     document: Document | None = None
     finder: Finder | None = None
     content_type: str = ""
@@ -65,6 +63,19 @@ class Area:
     @property
     def fields(self) -> tuple[Field, ...]:
         return () if self.document is None else self.document.fields
+
+    @property
+    def name(self) -> str:
+        """Body, query or `header:x`: fit to be shown."""
+        if self.target.part != "header":
+            return self.target.part
+        shown = strays.shown(self.header, "")
+        return f"{HEADER}{shown}" if shown else "header"
+
+    @property
+    def header(self) -> str:
+        """The name of a header, in lower case."""
+        return self.fields[0].name.removeprefix(HEADER)
 
     def place(self, found: Field | None) -> str:
         """Name a field if its name can be no more than a name, and its row."""
@@ -183,7 +194,7 @@ def body_area(
 ) -> Area:
     """Read a body in a format, or take it as bytes. Raises BodyUnreadable."""
     if format_ is None or not raw:
-        return Area(BODY, raw, "body", content_type=content_type)
+        return Area(BODY, raw, content_type=content_type)
     reason = None
     try:
         if format_ is Format.FIXED_WIDTH:
@@ -196,7 +207,7 @@ def body_area(
         reason = error.reason
     else:
         finder = Finder(document, raw, fold=False)
-        return Area(BODY, raw, "body", document, finder, content_type, first_row)
+        return Area(BODY, raw, document, finder, content_type, first_row)
     raise BodyUnreadable(reason or "body")
 
 
@@ -232,21 +243,20 @@ def query_area(query: str, *, is_declared: bool) -> Area:
     except Malformed as error:
         reason = error.reason
     else:
-        return Area(target, raw, "query", document, Finder(document, raw, fold=False))
+        return Area(target, raw, document, Finder(document, raw, fold=False))
     if is_declared:
         raise BodyUnreadable(reason or "query")
-    return Area(target, raw, "query")
+    return Area(target, raw)
 
 
 def header_areas(headers: Headers) -> tuple[Area, ...]:
     areas = []
     for index, (name, value) in enumerate(headers):
         raw = bytes_of(value)
-        shown = strays.shown(name.lower(), "")
         text = value if raw.isascii() else None
         one = Field(f"{HEADER}{name.lower()}", text, 0, len(raw))
-        place = f"{HEADER}{shown}" if shown else "header"
-        areas.append(Area(Target("header", index), raw, place, Document.of(Format.FORM, (one,))))
+        document = Document(Format.FORM, (one,), repeated=frozenset())
+        areas.append(Area(Target("header", index), raw, document))
     return tuple(areas)
 
 

@@ -6,8 +6,10 @@ tokens go. What cannot be read where a field is declared is refused, never passe
 never lives here: storing a card, and sending anything.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from gateway.codecs.splice import Format
 from gateway.errors import BodyUnreadable, CardFieldRefused, UnsupportedMedia
@@ -29,6 +31,7 @@ from gateway.inbound.areas import (
 )
 from gateway.inbound.declared import Declared
 from gateway.inbound.filter_problems import fits, problems_of
+from gateway.inbound.looking import is_clean
 from gateway.inbound.plan import (
     Draft,
     Edit,
@@ -39,9 +42,10 @@ from gateway.inbound.plan import (
     Rewritten,
     Target,
     WantedCard,
+    bytes_of,
 )
 from gateway.inbound.rules import Filter, InboundConfig, Phase, Undeclared
-from gateway.inbound.undeclared import Policy
+from gateway.inbound.undeclared import Policy, may_hold_cards, names_of
 from gateway.scan import Hit
 
 __all__ = [
@@ -61,39 +65,62 @@ __all__ = [
 ]
 
 _NO_QUERY = query_area("", is_declared=False)
-_NO_BODY = Area(BODY, b"", "body")
+_NO_BODY = Area(BODY, b"")
 
 
 # --- which bodies are read ----------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a route does with bodies of one type."""
+
+    format: Format | None
+    of_body: tuple[Filter, ...]
+    """The filters that are for such a body."""
+    filters: tuple[Filter, ...]
+    """Those, and the ones that are for every head."""
+    is_whole: bool
+
+
 def reads(route: InboundConfig, phase: Phase, content_type: str) -> bool:
     """Whether a filter, or a field that is allowed to hold numbers, needs this body whole."""
-    if any(_reading(route, phase, content_type)):
-        return True
-    format_ = format_read(route, content_type)
-    return format_ is not None and any(
-        fits(each, format_) for each in route.allow if not _of_head(each) and each != PATH
-    )
+    return _reading(route, phase, content_type).is_whole
 
 
 def is_rows(route: InboundConfig, content_type: str) -> Format | None:
     """Tell the format of a file whose rows can pass one after the other, through filters."""
-    format_ = format_read(route, content_type)
-    is_read = format_ in ROWS and any(_reading(route, "request", content_type))
-    return format_ if is_read else None
+    reading = _reading(route, "request", content_type)
+    return reading.format if reading.format in ROWS and reading.of_body else None
 
 
-def _reading(route: InboundConfig, phase: Phase, content_type: str) -> Iterator[Filter]:
-    """Yield the filters that are for a body of this type."""
+def _reading(route: InboundConfig, phase: Phase, content_type: str) -> _Reading:
     format_ = format_read(route, content_type)
-    if format_ is None:
-        return
-    for each in route.filters:
-        if each.phase != phase or each.content_type not in {None, type_of(content_type)}:
-            continue
-        if any(not _of_head(one) and fits(one, format_) for one in _selectors(each)):
-            yield each
+    type_ = "" if format_ is None else type_of(content_type)
+    return _prepared(route.filters, route.allow, phase, format_, type_)
+
+
+@lru_cache(maxsize=1024)
+def _prepared(
+    filters: tuple[Filter, ...],
+    allow: tuple[str, ...],
+    phase: Phase,
+    format_: Format | None,
+    type_: str,
+) -> _Reading:
+    of_phase = [each for each in filters if each.phase == phase]
+    of_body = tuple(each for each in of_phase if _is_for(each, format_, type_))
+    treated = tuple(each for each in of_phase if each in of_body or _has_head(each))
+    is_allowed = format_ is not None and any(
+        fits(each, format_) for each in allow if not _of_head(each) and each != PATH
+    )
+    return _Reading(format_, of_body, treated, is_whole=bool(of_body) or is_allowed)
+
+
+def _is_for(declared: Filter, format_: Format | None, type_: str) -> bool:
+    if format_ is None or declared.content_type not in {None, type_}:
+        return False
+    return any(not _of_head(one) and fits(one, format_) for one in _selectors(declared))
 
 
 def _selectors(declared: Filter) -> tuple[str, ...]:
@@ -114,28 +141,21 @@ def plan_request(
 
     Raises CardFieldRefused, UndeclaredCard, BodyUnreadable, UnsupportedMedia.
     """
-    of_body = list(_reading(route, "request", content_type))
+    reading = _reading(route, "request", content_type)
     if body:
-        _check_type(route, head, read=bool(of_body))
+        _check_type(route, head, read=bool(reading.of_body))
     areas = Areas(
-        body=_body(route, "request", content_type, body),
+        body=_body(route, reading, content_type, body),
         query=query_area(head.query, is_declared=_declares(route, QUERY)),
         headers=header_areas(head.headers),
     )
     draft = Draft()
     declared = Declared(draft, areas, at=at)
-    filters = [
-        each
-        for each in route.filters
-        if each.phase == "request" and (each in of_body or _has_head(each))
-    ]
-    declared.treat(filters)
+    declared.treat(reading.filters)
     allowed = tuple(_allowed(route, areas))
-    _check_alike(route, areas, filters, allowed)
-    policy = Policy(draft, route.undeclared)
-    if PATH not in route.allow:
-        policy.fixed("path", head.path)
-    _look(policy, areas, (*declared.taken, *allowed))
+    _check_alike(route, areas, reading.filters, allowed)
+    path = "" if PATH in route.allow else head.path
+    _look(Policy(draft, route.undeclared), path, areas, (*declared.taken, *allowed))
     return draft.plan(query=head.query, headers=head.headers, body=body)
 
 
@@ -170,16 +190,12 @@ def plan_reply(route: InboundConfig, content_type: str, headers: Headers, body: 
 
     Raises BodyUnreadable, and UndeclaredCard for what cannot be masked.
     """
-    of_body = list(_reading(route, "response", content_type))
-    areas = Areas(_body(route, "response", content_type, body), _NO_QUERY, header_areas(headers))
+    reading = _reading(route, "response", content_type)
+    areas = Areas(_body(route, reading, content_type, body), _NO_QUERY, header_areas(headers))
     draft = Draft()
     declared = Declared(draft, areas)
-    declared.treat(
-        each
-        for each in route.filters
-        if each.phase == "response" and (each in of_body or _has_head(each))
-    )
-    _look(Policy(draft, route.replies), areas, (*declared.taken, *_allowed(route, areas)))
+    declared.treat(reading.filters)
+    _look(Policy(draft, route.replies), "", areas, (*declared.taken, *_allowed(route, areas)))
     return draft.plan(headers=headers, body=body)
 
 
@@ -193,15 +209,14 @@ def plan_raw(undeclared: Undeclared, raw: bytes, hits: Sequence[Hit], place: str
 # --- the parts of a message ---------------------------------------------------------------
 
 
-def _body(route: InboundConfig, phase: Phase, content_type: str, body: bytes) -> Area:
+def _body(route: InboundConfig, reading: _Reading, content_type: str, body: bytes) -> Area:
     """Read a body; one that only `allow` would have read may be anything."""
-    if not reads(route, phase, content_type):
+    if not reading.is_whole:
         return body_area(route, None, content_type, body)
-    format_ = format_read(route, content_type)
-    if any(_reading(route, phase, content_type)):
-        return body_area(route, format_, content_type, body)
+    if reading.of_body:
+        return body_area(route, reading.format, content_type, body)
     try:
-        return body_area(route, format_, content_type, body)
+        return body_area(route, reading.format, content_type, body)
     except BodyUnreadable:
         return body_area(route, None, content_type, body)
 
@@ -242,13 +257,21 @@ def _check_alike(
             raise CardFieldRefused(alike[0], "spelled_otherwise")
 
 
-def _look(policy: Policy, areas: Areas, without: Sequence[Spot]) -> None:
+def _look(policy: Policy, path: str, areas: Areas, without: Sequence[Spot]) -> None:
     by_target: dict[Target, list[Spot]] = {}
     for spot in without:
         by_target.setdefault(spot.area.target, []).append(spot)
+    looked_at = [
+        each for each in areas.headers if each.target not in by_target and may_hold_cards(each)
+    ]
+    names, values = names_of(areas.headers), (each.raw for each in looked_at)
+    is_head_clean = is_clean([bytes_of(path), bytes_of(names), *values])
+    if not is_head_clean:
+        policy.fixed("path", path)
     for area in (areas.query, areas.body):
         policy.body(area, (spot.field for spot in by_target.get(area.target, ())))
-    policy.headers(areas.headers, by_target)
+    if not is_head_clean:
+        policy.headers(areas.headers, looked_at)
 
 
 def _allowed(route: InboundConfig, areas: Areas) -> Iterable[Spot]:

@@ -187,6 +187,18 @@ def in_each(pieces: Sequence[bytes], *, windows: bool, binary: bool) -> _InEach:
     return _InEach(tuple(placed), found.exhausted)
 
 
+def is_clean(texts: Iterable[bytes]) -> bool:
+    """Whether there is nothing in any of these, as is mostly so of a head: in one look.
+
+    Beyond ASCII a number may be packed in bytes that only stand by themselves.
+    """
+    together = _BETWEEN.join(texts)
+    if not together.isascii():
+        return False
+    found = find_cards(together)
+    return not found.hits and not found.exhausted
+
+
 class Fields:
     """Tells which field a place stands in."""
 

@@ -4,7 +4,7 @@ What cannot be changed without breaking the message (a path, a name in XML, a pa
 told) is refused by every policy but `report`. What never lives here: how a card is found.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from gateway.codecs.splice import Field, Format, Shape
@@ -74,22 +74,17 @@ class Policy:
         for read in rewritten.values():
             self._in_text(area, read)
 
-    def headers(self, areas: Sequence[Area], without: Collection[Target]) -> None:
-        """Treat the values of headers, and their names. Raises UndeclaredCard."""
-        looked_at = [
-            area
-            for area in areas
-            if area.target not in without and _name_of(area) not in _UNTOUCHED
-        ]
+    def headers(self, areas: Sequence[Area], looked_at: Sequence[Area]) -> None:
+        """Treat the values of some headers, and the names of all. Raises UndeclaredCard."""
         seen = in_each([area.raw for area in looked_at], windows=False, binary=False)
         self._check("header", exhausted=seen.exhausted)
         for index, each in seen.found:
             area = looked_at[index]
-            if _name_of(area) == _SEPARATING and self._undeclared != "refuse":
+            if area.header == _SEPARATING and self._undeclared != "refuse":
                 self._note(area.name, each.hit, "report")
             else:
                 self._in_bytes(area, each, None)
-        self.fixed("header", "\n".join(_name_of(area) for area in areas))
+        self.fixed("header", names_of(areas))
 
     def fixed(self, place: str, text: str) -> None:
         """Treat what nobody can change, such as a path. Raises UndeclaredCard."""
@@ -221,6 +216,15 @@ class Policy:
         self._draft.findings.append(found)
 
 
+def may_hold_cards(header: Area) -> bool:
+    """Whether anybody would write a card into such a header."""
+    return header.header not in _UNTOUCHED
+
+
+def names_of(headers: Iterable[Area]) -> str:
+    return "\n".join(each.header for each in headers)
+
+
 def _card(number: Pan, hit: Hit) -> Card:
     """Take a number that the scanner has found good: of several, nobody says the brand."""
     return Card(number, None, None, hit.brand if len(hit.numbers) == 1 else UNKNOWN)
@@ -240,10 +244,6 @@ def _keeps_length(area: Area, field: Field | None) -> bool:
 
 def _in_comment(raw: bytes, at: int) -> bool:
     return raw.rfind(_COMMENT, 0, at) > raw.rfind(_COMMENT_END, 0, at)
-
-
-def _name_of(area: Area) -> str:
-    return area.fields[0].name.partition(":")[2]
 
 
 def _always(value: bytes) -> _Write:

@@ -1,5 +1,7 @@
 """A card comes in, a token goes on: what a merchant's endpoint gets, and what it never does."""
 
+import base64
+import hashlib
 import json
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -199,7 +201,9 @@ async def test_a_merchants_own_answer_has_no_card_in_it(shopper: Shopper) -> Non
     told = {"card": {"token": token, "secret": "s", "number": MASTERCARD}, "see": f"x {AMEX} y"}
     content = json.dumps(told).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {JSON}\r\nContent-Length: {len(content)}\r\n"
-    raw = head.encode() + f"X-Seen: {VISA_ALT}\r\n\r\n".encode() + content
+    checksum = base64.b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+    more = f"X-Seen: {VISA_ALT}\r\nContent-MD5: {checksum}\r\n\r\n"
+    raw = head.encode() + more.encode() + content
     for path in ("/replies/it", "/it"):
         shopper.stage.merchant.answers[path] = raw
     reply = await shopper.send("GET", "/replies/it")
@@ -210,6 +214,7 @@ async def test_a_merchants_own_answer_has_no_card_in_it(shopper: Shopper) -> Non
     streamed = await shopper.send("GET", "/it")
     assert int(streamed.headers["Content-Length"]) == len(content)
     assert streamed.json()["card"]["number"] == f"{'*' * 12}4444"
+    assert "Content-MD5" not in {**reply.headers, **streamed.headers}, "it tells the number"
 
 
 async def test_what_is_too_large_is_refused_unread(shopper: Shopper) -> None:

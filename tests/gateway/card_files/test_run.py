@@ -244,6 +244,60 @@ async def test_nothing_is_written_over(tmp_path: Path, memory: Memory) -> None:
     assert memory.calls == []
 
 
+async def test_what_came_to_its_place_meanwhile_is_neither_kept_for_it_nor_written_over(
+    tmp_path: Path, memory: Memory
+) -> None:
+    asked = job(tmp_path)
+
+    async def store(wanted: Sequence[WantedCard]) -> Sequence[str]:
+        asked.out.write_text("mine")
+        return await memory.store(wanted)
+
+    with pytest.raises(ImportRefused, match="is there already"):
+        await carry_out(asked, store, lambda *_: None)
+    with pytest.raises(ImportRefused, match="is there already"):
+        await carried_out(again(asked), memory)
+    assert asked.out.read_text() == "mine"
+    asked.out.unlink()
+    calls = len(memory.calls)
+    await carried_out(again(asked), memory)
+    assert memory.restored(asked.out.read_text()) == BODY
+    assert len(memory.calls) == calls
+
+
+@pytest.mark.parametrize("content", ["one line\n", "no line", "two\nlines\n", "\n"])
+async def test_a_file_that_is_no_journal_is_left_alone(
+    tmp_path: Path, memory: Memory, content: str
+) -> None:
+    asked = job(tmp_path)
+    (tmp_path / "out.csv.journal").write_text(content)
+    for each in (asked, again(asked)):
+        with pytest.raises(ImportRefused, match="is not the journal"):
+            await carried_out(each, memory)
+    assert (tmp_path / "out.csv.journal").read_text() == content
+
+
+@pytest.mark.parametrize("suffix", [".part", ".journal"])
+async def test_no_link_leads_elsewhere(tmp_path: Path, memory: Memory, suffix: str) -> None:
+    asked = job(tmp_path)
+    (tmp_path / "other").write_bytes(b"")
+    (tmp_path / f"out.csv{suffix}").symlink_to(tmp_path / "other")
+    with pytest.raises(OSError, match="symbolic links"):
+        await carried_out(asked, memory)
+    assert (tmp_path / "other").read_bytes() == b""
+    assert memory.calls == []
+
+
+@pytest.mark.parametrize("cut", range(12))
+async def test_a_journal_that_a_crash_cut_off_in_its_first_line_is_begun_anew(
+    tmp_path: Path, memory: Memory, cut: int
+) -> None:
+    asked = job(tmp_path)
+    (tmp_path / "out.csv.journal").write_text('{"size":1234'[:cut])
+    await carried_out(asked, memory)
+    assert memory.restored(asked.out.read_text()) == BODY
+
+
 async def test_one_process_at_a_time(tmp_path: Path, memory: Memory) -> None:
     asked = await stopped(tmp_path, memory)
     with (tmp_path / "out.csv.journal").open("rb") as journal:
@@ -312,6 +366,46 @@ async def test_a_row_that_is_none_is_left_out_alone(tmp_path: Path, memory: Memo
     report = await carried_out(job(tmp_path, body, manner(keep_out=True)), memory)
     assert report.refused_rows == (Refused(21, "", "csv_row_length"),)
     assert report.tokens == ROWS - 1
+
+
+@pytest.mark.guards("T-44")
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        (manner(keep_out=True, number="Pan"), "Pan"),
+        (manner(keep_out=True, cvc="cvv"), "cvv"),
+        (manner(keep_out=True, remove=("name", "notes")), "notes"),
+        (manner(keep_out=True, expiry="x[*]"), "x"),
+    ],
+)
+async def test_a_column_that_is_not_there_is_the_end(
+    tmp_path: Path, memory: Memory, how: Manner, name: str
+) -> None:
+    asked = job(tmp_path, how=how)
+    with pytest.raises(RowRefused, match=f"the header is refused in {name}: no_such_column"):
+        await carried_out(asked, memory)
+    assert memory.calls == []
+    assert not asked.out.exists()
+
+
+@pytest.mark.parametrize("name", ["Card number", "pan[*]", "a.b", "a[*]"])
+async def test_a_column_of_other_characters_is_found(
+    tmp_path: Path, memory: Memory, name: str
+) -> None:
+    column = "pan" if name == "pan[*]" else name.removesuffix("[*]")
+    await carried_out(job(tmp_path, f'"{column}",x\n{VISA},1\n', manner(number=name)), memory)
+    assert memory.calls == [[VISA]]
+
+
+@pytest.mark.parametrize("broken", ['b"c,{}\nd,{}\n"e",{}\n', '"b,{}\nd,{}\n"e",{}\n'])
+async def test_a_row_that_may_have_taken_in_others_is_not_left_out(
+    tmp_path: Path, memory: Memory, broken: str
+) -> None:
+    body = "name,pan\na,{}\n" + broken
+    asked = job(tmp_path, body.replace("{}", VISA), manner(keep_out=True))
+    with pytest.raises(RowRefused, match="row 2 is refused: csv_open_quote"):
+        await carried_out(asked, memory)
+    assert not asked.out.exists()
 
 
 async def test_a_header_with_a_card_is_no_header(tmp_path: Path, memory: Memory) -> None:
