@@ -102,19 +102,26 @@ class Arriving:
         Raises TooLarge, InflationRefused, BodyTooSlow, Malformed, ClientGone.
         """
         self.check_whole()
-        limit, content = self._route.body_bytes_max, self._content
-        if not self._encodings and content.is_eof() and content.exception() is None:
-            body = content.read_nowait()  # most bodies come with their head
-            if len(body) > limit:
-                raise TooLarge
-            return body
+        limit = self._route.body_bytes_max
+        if self._is_here():
+            return self._at_once(limit)
         read = bytearray()
         async for piece in self.pieces(limit):
             read += piece
         return bytes(read)
 
+    def _at_once(self, limit: int) -> bytes:
+        body = self._content.read_nowait()
+        if len(body) > limit:
+            raise TooLarge
+        return body
+
     async def pieces(self, limit: int) -> AsyncIterator[bytes]:
         """Yield it as it comes, inflated, at most `limit` bytes."""
+        if self._is_here():
+            if body := self._at_once(limit):
+                yield body
+            return
         wire = read_pieces(self._content, limit)
         if not self._encodings:
             async for piece in wire:

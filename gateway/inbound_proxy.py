@@ -248,7 +248,7 @@ class InboundProxy:
             host=request.headers.get(hdrs.HOST, ""),
             peer=peer,
             scheme="https",
-            forwarded_trusted=is_in(peer, self._trusted),
+            forwarded_trusted=bool(self._trusted) and is_in(peer, self._trusted),
             request_id=request[REQUEST_EVENT].request_id,
             rewritten=outgoing.is_rewritten,
             host_sent=authority_of(endpoint.scheme, endpoint.host) if own_host else None,

@@ -25,11 +25,12 @@ from gateway.inbound.inflate import encodings_of
 from gateway.inbound.merchant import MerchantReply
 from gateway.inbound_bodies import inflated, is_binary
 from gateway.middleware import FOREIGN, Foreign
-from gateway.scan import Kind
+from gateway.scan import Kind, find_cards
 from gateway.scan_stream import Piece, ScanStream
 
 EVENT_STREAM: Final = "text/event-stream"
 REPLY: Final = "reply"
+SMALL_BYTES_MAX: Final = 1 << 17  # aiohttp holds as much of it in any case
 OF_ITS_CODING: Final = DIGESTS | {"content-encoding", "content-length"}
 """Headers that do not hold for a body once it is inflated."""
 
@@ -69,6 +70,8 @@ class Replies:
         length = None if reply.encoding else reply.length
         if not reply.has_body:
             return await _begun(request, reply.status, sent, length)
+        if length is not None and length <= SMALL_BYTES_MAX and not is_stream:
+            return await self._small(request, reply, sent, content_type)
         pieces = self._plain(reply)
         first = b""
         if not is_stream or reply.encoding:  # of events the head goes on before there is one
@@ -80,6 +83,17 @@ class Replies:
             await self._write(response, stream.feed(data))
         await self._write(response, stream.end())
         await response.write_eof()
+        return response
+
+    async def _small(
+        self, request: web.Request, reply: MerchantReply, sent: Sequence[Header], content_type: str
+    ) -> web.StreamResponse:
+        """Send what is short in one go, its head and all."""
+        body = await self._read(reply, SMALL_BYTES_MAX)
+        found = find_cards(body, binary=is_binary(content_type))
+        data = self._passed(Piece(body, found.hits, found.exhausted))
+        response = await _begun(request, reply.status, sent, len(data))
+        await response.write_eof(data)
         return response
 
     def _headers(self, request: web.Request, reply: MerchantReply) -> Sequence[Header]:
@@ -115,25 +129,31 @@ class Replies:
         headers: Sequence[Header],
         content_type: str,
     ) -> web.StreamResponse:
+        body = await self._read(reply, self._route.body_bytes_max)
+        plan = self._planned(content_type, headers, body)
+        done = plan.apply((), await self._masks(plan.tokens) if plan.tokens else {})
+        response = await _begun(request, reply.status, done.headers, len(done.body))
+        await response.write_eof(done.body)
+        return response
+
+    async def _read(self, reply: MerchantReply, limit: int) -> bytes:
         body = bytearray()
         async for piece in self._plain(reply):
             body += piece
-            if len(body) > self._route.body_bytes_max:
+            if len(body) > limit:
                 raise MerchantReplyRefused
-        plan = self._planned(content_type, headers, bytes(body))
-        done = plan.apply((), await self._masks(plan.tokens) if plan.tokens else {})
-        response = await _begun(request, reply.status, done.headers, len(done.body))
-        await response.write(done.body)
-        await response.write_eof()
-        return response
+        return bytes(body)
 
     async def _write(self, response: web.StreamResponse, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
-            if piece.exhausted and self._route.replies == "mask":
-                raise MerchantReplyRefused
-            data = self._masked(piece) if piece.hits else piece.raw
+            data = self._passed(piece)
             if data:
                 await response.write(data)
+
+    def _passed(self, piece: Piece) -> bytes:
+        if piece.exhausted and self._route.replies == "mask":
+            raise MerchantReplyRefused
+        return self._masked(piece) if piece.hits else piece.raw
 
     def _masked(self, piece: Piece) -> bytes:
         """Mask without a change of length: the head has been sent."""

@@ -10,11 +10,11 @@ What never lives here: what is done about a find. Nothing returned or raised pri
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
-from gateway.scan_coded import chip_hits, hex_hits, packed_hits
+from gateway.scan_coded import chip_hits, hex_hits, in_exponents, packed_hits
 from gateway.scan_containers import (
     TAIL_MAX,
     Base64Run,
@@ -29,7 +29,6 @@ from gateway.scan_packed import MESSAGE_MAX
 from gateway.scan_places import BLOCK, MARGIN, Part, Span, likely_spans, pieces_of
 from gateway.scan_rows import (
     Stretch,
-    in_exponents,
     may_hold_other_row,
     may_hold_row,
     stretches,
@@ -44,17 +43,20 @@ from gateway.scan_spellings import (
     spelled_as,
 )
 from gateway.tracks import track_around
-from vault.pan import Pan
+from vault.pan import PAN_DIGITS_MIN, Pan
 
 __all__ = ["HITS_MAX", "Found", "Hit", "Kind", "find_cards"]
 
 HITS_MAX: Final = 10_000
+SHORT: Final = 1024
 DEPTH: Final = 2
 DECODED_TIMES_MAX: Final = 16
 """How many bytes may be decoded of runs within runs, for each byte of the body."""
 DECODED_LEAST: Final = 64 * 1024
 _TWICE_MAX: Final = 500  # found twice, where pieces overlap
 _STAR: Final = "*"
+_TEXT_BYTES: Final = bytes((9, 10, 13, *range(32, 127)))  # a chip's data has others too
+_WITHOUT_DIGITS: Final = _TEXT_BYTES.translate(None, b"0123456789")
 _NUMBER_BEFORE: Final = re.compile(rb"(?:[:,\[][ \t\r\n]{0,64}|\A[ \t\r\n]{0,64})\Z")
 _NUMBER_AFTER: Final = re.compile(rb"(?:\.0{1,8})?(?=[ \t\r\n]{0,64}(?:[,\]}]|\Z))")
 _LOOK_BACK: Final = 65
@@ -79,10 +81,31 @@ def find_cards(body: bytes, *, windows: bool = False, binary: bool = False) -> F
     With `windows`, also what passes for a card within longer runs of digits: most runs have one.
     With `binary`, plain digits alone: an image or an archive holds everything else by chance.
     """
+    if len(body) <= SHORT and _has_none(body):
+        return _NOTHING
     limits = _Limits(len(body))
     hits = _apart(_scan(body, limits, DEPTH, windows=windows, binary=binary))
     exhausted = limits.is_met or len(hits) > HITS_MAX
     return Found(tuple(hits[:HITS_MAX]), exhausted=exhausted)
+
+
+def _has_none(body: bytes) -> bool:
+    """Whether a short text holds none: a header's value, a field. Several times quicker."""
+    rest = body.translate(None, _WITHOUT_DIGITS)
+    if rest and not rest.isdigit():
+        return False
+    part = Part(body)
+    if len(rest) >= PAN_DIGITS_MIN and (
+        b"0" * PAN_DIGITS_MIN in part.bare
+        or ((b"%" in body or b"&" in body or b"\\" in body) and may_hold_escaped(body))
+        or may_hold_hex(part)
+    ):
+        return False
+    return len(body) < _BASE64_MIN or not may_hold_base64(part)
+
+
+_BASE64_MIN: Final = 16  # as a run has
+_NOTHING: Final = Found((), exhausted=False)
 
 
 def _scan(body: bytes, limits: _Limits, depth: int, *, windows: bool, binary: bool) -> list[Hit]:
@@ -107,21 +130,23 @@ def _stages(
         return
     escaped, in_hex, in_base64_too = others
     yield from _in_text(body, escaped, windows=windows, binary=False)
-    yield from _exponents(body)
+    if spans:
+        yield from _exponents(body)
     if body.translate(None, _TEXT_BYTES):
         yield from chip_hits(body, is_hex=False)
-    for start, end in pieces_of(body, spans):
-        for hit in chip_hits(body[start:end], is_hex=True):
-            yield hit.moved(start)
-    for start, end in pieces_of(body, in_hex):
-        for hit in hex_hits(body[start:end]):
-            yield hit.moved(start)
+    yield from _in_pieces(body, spans, partial(chip_hits, is_hex=True))
+    yield from _in_pieces(body, in_hex, hex_hits)
     if depth == DEPTH and len(body) <= MESSAGE_MAX and not body.isascii() and not is_text(body):
         yield from packed_hits(body)
     yield from _in_base64(body, in_base64_too, limits, depth)
 
 
-_TEXT_BYTES: Final = bytes((9, 10, 13, *range(32, 127)))  # a chip's data has others too
+def _in_pieces(
+    body: bytes, spans: list[Span], look: Callable[[bytes], Iterator[Hit]]
+) -> Iterator[Hit]:
+    for start, end in pieces_of(body, spans):
+        for hit in look(body[start:end]):
+            yield hit.moved(start)
 
 
 def _never(_part: Part) -> bool:
@@ -143,6 +168,8 @@ def _apart(hits: list[Hit]) -> list[Hit]:
     chosen: list[Hit] = []
     for guesses in (False, True):
         of_kind = [hit for hit in hits if (hit.kind is Kind.WINDOW) is guesses]
+        if guesses and not of_kind:
+            break
         merged = sorted((*chosen, *of_kind), key=lambda hit: (hit.start, -hit.end))
         chosen = []
         for hit in merged:
@@ -232,7 +259,7 @@ def _wide_place(body: bytes, start: int, end: int) -> tuple[int, int] | None:
 def _made(body: bytes, stretch: Stretch, place: tuple[Kind, int, int], encoding: str) -> Hit:
     kind, start, end = place
     is_number = False
-    if encoding in {"plain", "exponent"} and kind is Kind.PAN:
+    if kind is Kind.PAN and encoding in _OF_NUMBERS and body[max(0, start - 1) : start] in _OPENING:
         after = _NUMBER_AFTER.match(body, end)
         is_number = after is not None and _is_number_before(body, start)
         end = after.end() if after is not None and is_number else end
@@ -250,6 +277,10 @@ def _made(body: bytes, stretch: Stretch, place: tuple[Kind, int, int], encoding:
         short_mask=partial(_short_mask, encoding, raw, "" if whole else stretch.digits),
         is_json_number=is_number,
     )
+
+
+_OF_NUMBERS: Final = frozenset({"plain", "exponent"})
+_OPENING: Final = frozenset((b"", b":", b",", b"[", b" ", b"\t", b"\r", b"\n"))
 
 
 def _is_number_before(body: bytes, start: int) -> bool:

@@ -1,8 +1,9 @@
-"""Finds of what spells numbers in codes that are no text: chips, hexadecimal, packed numbers. Pure.
+"""Finds of what spells numbers in codes: chips, hexadecimal, packed numbers, floats. Pure.
 
 What never lives here: how such a code is read, and what makes a number a card.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
@@ -11,6 +12,7 @@ from gateway.scan_hex import HexRow, hex_rows
 from gateway.scan_hits import Hit, Kind
 from gateway.scan_luhn import brand_of_card, cards_among
 from gateway.scan_packed import ebcdic_numbers, packed_numbers
+from gateway.scan_rows import Stretch
 from gateway.tracks import ChipField, chip_fields
 from vault.pan import PAN_DIGITS_MAX, Pan
 
@@ -78,3 +80,26 @@ def _packed_mask(name: str, length: int, kept: str) -> bytes:
     if name == "ebcdic":
         return kept.rjust(length, _STAR).encode("cp037")
     return bytes.fromhex(kept.rjust(2 * length, "0"))
+
+
+# --- exponents ------------------------------------------------------------------------------
+
+# Of fewer digits it is a large number, and by chance one in ten would be a card's.
+_EXPONENT: Final = re.compile(rb"\.([0-9]{11,18})[eE]\+?(1[1-8])(?![0-9])")
+_WHOLE: Final = re.compile(rb"(?<![0-9.])[0-9]")
+
+
+def in_exponents(body: bytes) -> Iterator[Stretch]:
+    """Yield whole numbers that a program wrote as it writes floats."""
+    written = []
+    for found in _EXPONENT.finditer(body):
+        exponent, start = int(found[2]), found.start() - 1
+        if start >= 0 and len(found[1]) <= exponent and _WHOLE.match(body, start):
+            written.append(
+                (start, found.end(), body[start : start + 1] + found[1].ljust(exponent, b"0"))
+            )
+    if written:
+        cards = cards_among({digits for _, _, digits in written})
+        for start, end, digits in written:
+            if digits in cards:
+                yield Stretch(start, end, digits.decode(), cards[digits])

@@ -19,26 +19,19 @@ from gateway.scan_places import Part
 # as ever, a card has that again four, eight or twelve letters on.
 _SHAPE: Final = bytes(
     ord("1")
-    if byte in b"DTj"
+    if byte in b"DTjz"  # the z is of the third set too
     else ord("2")
     if byte in b"AEIMQUYcgk"
     else ord("3")
     if byte in b"wxy012345"
-    else byte
-    if byte == ord("z")  # of the first and of the third
     else ord(".")
     for byte in range(256)
 )
-_AGAIN: Final = rb"(?=(?s:.|.{5}|.{9})[1z]2[3z])"
-_CHAINS: Final = (re.compile(rb"12[3z]" + _AGAIN), re.compile(rb"z2[3z]" + _AGAIN))
+_LIKE_CHAIN: Final = re.compile(rb"12[13](?=(?s:.|.{5}|.{9})12[13])")
 _CHAIN: Final = re.compile(
     rb"[DTjz][AEIMQUYcgk][w-z0-5](?=(?s:.|.{5}|.{9})[DTjz][AEIMQUYcgk][w-z0-5])"
 )
 # What is nested in base64 is ASCII, or UTF-16 of it: neither of the two other letters.
-_PLAIN_LETTERS: Final = bytes(
-    ord("b") if chr(byte).isalnum() and byte < 128 else ord(" ")  # noqa: PLR2004 - ASCII
-    for byte in range(256)
-)
 _NESTED_MIN: Final = 32
 _NESTED: Final = b"b" * _NESTED_MIN
 _NESTED_RUN: Final = re.compile(rb"[A-Za-z0-9]{%d}" % _NESTED_MIN)
@@ -71,7 +64,7 @@ _BYTES: Final = 3
 TAIL_MAX: Final = 3 * 1024
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class Base64Run:
     """A run of base64 from one of its groups on, and what it decodes to."""
 
@@ -120,10 +113,16 @@ class Base64Run:
 
 def may_hold_base64(part: Part) -> bool:
     """Whether there may be base64 of a card, or of what spells one."""
-    shape = part.raw.translate(_SHAPE)
-    if any(chain.search(shape) is not None for chain in _CHAINS):
+    if _LIKE_CHAIN.search(part.raw.translate(_SHAPE)) is not None:
         return True
-    return _NESTED in part.raw.translate(_PLAIN_LETTERS)
+    letters = part.letters
+    at = letters.find(_NESTED)
+    while at >= 0:
+        end = letters.find(b" ", at)
+        if not part.raw[at : len(letters) if end < 0 else end].islower():
+            return True  # in lower case it is hex, or an id: base64 of ASCII has capitals
+        at = letters.find(_NESTED, end) if end >= 0 else -1
+    return False
 
 
 def around_runs(body: bytes, start: int, end: int) -> tuple[int, int]:
@@ -135,7 +134,7 @@ def around_runs(body: bytes, start: int, end: int) -> tuple[int, int]:
     )
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class _Letters:
     """What is between the ends of a run, without line ends."""
 
@@ -145,7 +144,7 @@ class _Letters:
     phases: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class Batch:
     """Many runs in one phase each, decoded one behind the other."""
 
@@ -210,7 +209,7 @@ def _likely_runs(text: bytes, *, may_be_nested: bool) -> Iterator[_Letters]:
         elif _CHAIN.search(letters) is not None:
             yield _Letters(*found.span(), letters, range(_GROUP))
             continue
-        if may_be_nested and _NESTED_RUN.search(letters) and not letters.islower():
+        if may_be_nested and not letters.islower() and _NESTED_RUN.search(letters):
             yield _Letters(*found.span(), letters, range(_GROUP))
 
 

@@ -4,6 +4,7 @@ What never lives here: what makes a number a card.
 """
 
 import re
+from binascii import a2b_hex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -22,7 +23,7 @@ _HEX_ENOUGH: Final = b"3" * 12
 _NO_DIGITS: Final = bytes(byte for byte in range(256) if byte not in b"0123456789")
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class HexRow:
     """The hex of a row of digits."""
 
@@ -47,14 +48,14 @@ class HexRow:
 
 def may_hold_hex(part: Part) -> bool:
     """Whether digits may be spelled there: `3` and a digit, four times or more."""
-    bare, raw = part.bare, part.raw
-    if b"0" * 8 not in bare and _COLONS not in bare:
-        return False
-    if b"3333" in raw[::2] or b"3333" in raw[1::2]:
+    raw = part.raw
+    if _RUN in part.letters and (b"3333" in raw[::2] or b"3333" in raw[1::2]):
         return True
-    return (_PAIRS in bare or _COLONS in bare) and (_may_have(raw, 2) or _may_have(raw, 3))
+    is_apart = _PAIRS in part.near or _COLONS in part.near
+    return is_apart and (_may_have(raw, 2) or _may_have(raw, 3))
 
 
+_RUN: Final = b"b" * 24
 _PAIRS: Final = b"0" * 24
 _COLONS: Final = b"00:" * 11
 
@@ -68,8 +69,9 @@ def _may_have(part: bytes, step: int) -> bool:
 def hex_rows(body: bytes) -> Iterator[HexRow]:
     """Yield the rows of digits spelled in hex."""
     for found in _HEX_ROW.finditer(body):
-        digits = bytes.fromhex(found[0].decode()).translate(None, _NO_DIGITS).decode()
-        yield HexRow(found.start(), found.end(), digits, found[0])
+        raw = found[0]
+        digits = a2b_hex(raw).translate(None, _NO_DIGITS).decode()
+        yield HexRow(found.start(), found.end(), digits, raw)
     if _may_have(body, 3):
         for found in _HEX_SPACED.finditer(body):
             yield from _in_pairs(found)

@@ -28,7 +28,7 @@ _EBCDIC: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class Packed:
     """A number's place, and its digits."""
 

@@ -20,14 +20,26 @@ _IN_ROWS: Final = _DIGITS + DELETED
 Span = tuple[int, int]
 
 
-class Part:
-    """A part of a body, and its digits with what separates them left out: made once."""
+_NEAR: Final = bytes(
+    ord("0") if byte in _IN_ROWS else byte if byte == ord(":") else ord(" ") for byte in range(256)
+)
+# ASCII's letters and digits: what a long run of is base64, or hex.
+_LETTERS: Final = bytes(
+    ord("b") if chr(byte).isalnum() and byte < 128 else ord(" ")  # noqa: PLR2004 - ASCII
+    for byte in range(256)
+)
 
-    __slots__ = ("_bare", "raw")
+
+class Part:
+    """A part of a body, and what the tests look at: each made once."""
+
+    __slots__ = ("_bare", "_letters", "_near", "raw")
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         self._bare: bytes | None = None
+        self._near: bytes | None = None
+        self._letters: bytes | None = None
 
     @property
     def bare(self) -> bytes:
@@ -35,6 +47,20 @@ class Part:
         if self._bare is None:
             self._bare = self.raw.translate(ZEROS, DELETED)
         return self._bare
+
+    @property
+    def near(self) -> bytes:
+        """Zeros for its digits and for the separators too, in their places."""
+        if self._near is None:
+            self._near = self.raw.translate(_NEAR)
+        return self._near
+
+    @property
+    def letters(self) -> bytes:
+        """One letter for all of ASCII's letters and digits, in their places."""
+        if self._letters is None:
+            self._letters = self.raw.translate(_LETTERS)
+        return self._letters
 
 
 Test = Callable[[Part], bool]

@@ -9,7 +9,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import accumulate, compress
 from typing import Final
 
 from gateway.scan_luhn import (
@@ -18,7 +18,7 @@ from gateway.scan_luhn import (
     cards_in_groups,
     windows_in,
 )
-from gateway.scan_places import DELETED, SEPARATORS, ZEROS, Part
+from gateway.scan_places import DELETED, MARGIN, SEPARATORS, ZEROS, Part
 from vault.pan import PAN_DIGITS_MAX, PAN_DIGITS_MIN
 
 DIGITS: Final = b"0123456789"
@@ -50,6 +50,7 @@ _IBAN: Final = re.compile(
     rb"(?<![0-9A-Za-z])([A-Z]{2})[0-9]{2}(?:(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?)"
     rb"(?![0-9A-Za-z])"
 )
+_COUNTRY: Final = re.compile(rb"[A-Z][0-9]{2}")
 _IBAN_LENGTH: Final = 45
 _IBAN_LENGTHS: Final = {  # ISO 13616, as SWIFT's registry has them
     code: length
@@ -77,7 +78,7 @@ _IBAN_LENGTHS: Final = {  # ISO 13616, as SWIFT's registry has them
 }
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)  # not frozen: making one took twice as long
 class Stretch:
     """The digits of a card, from the first one's place to the last one's, and past it."""
 
@@ -98,16 +99,25 @@ _OTHERS: Final = SEPARATORS + bytes((0, *range(128, 256)))
 
 def may_hold_row(part: Part) -> bool:
     """Whether twelve digits stand near each other, with nothing but separators between them."""
-    if _ENOUGH not in part.bare:
-        return False
-    if part.raw.count(b"-") * _HYPHENS_APART < len(part.raw):
-        return True
-    # Digits within a UUID are near each other too; what has its shape is no card.
-    return _ENOUGH in _UUID_REST.sub(b"!", part.raw).translate(ZEROS, DELETED)
+    raw, near = part.raw, part.near
+    at = near.find(_ENOUGH)
+    while at >= 0:
+        row = near[at : at + MARGIN]
+        end = at + len(row) - len(row.lstrip(b"0"))
+        if len(raw[at:end].translate(None, DELETED)) >= PAN_DIGITS_MIN:
+            if end == at + MARGIN or b"-" not in raw[at:end]:
+                return True
+            # Digits within a UUID are near each other too; what has its shape is no card.
+            around = raw[max(0, at - _UUID_LENGTH) : end + _UUID_LENGTH]
+            if _ENOUGH in _UUID_REST.sub(b"!", around).translate(ZEROS, DELETED):
+                return True
+        at = near.find(_ENOUGH, end)
+    return False
 
 
-_UUID_REST: Final = re.compile(rb"-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}")
-_HYPHENS_APART: Final = 500  # fewer, and it is quicker to look
+_UUID_REST: Final = re.compile(
+    rb"(?<=[0-9A-Fa-f]{8})-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}(?![0-9A-Fa-f])"
+)
 
 
 def may_hold_other_row(part: Part) -> bool:
@@ -123,17 +133,15 @@ def stretches(text: bytes, *, windows: bool) -> list[Stretch]:
             outline = outline.replace(many, blanks)
     has_fillers = b"~" in outline
     compact = outline.translate(None, b"~") if has_fillers else outline
-    rows = _long_rows(compact)
-    if not rows:
+    rows = _Rows(compact)
+    if not rows.found:
         return []
-    sparse = None if _DENSE * sum(map(len, rows)) > len(compact) else _Sparse(compact, rows)
     places: Sequence[int] = ()
     found: list[Stretch] = []
-    looked_at = compact if sparse is None else sparse.joined
-    for candidates in _by_precedence(looked_at, rows, windows=windows):
+    for candidates in _by_precedence(rows, windows=windows):
         if not candidates:
             continue
-        here = candidates if sparse is None else sparse.placed(candidates)
+        here = rows.placed(candidates)
         if has_fillers:
             places = places or list(compress(range(len(outline)), outline.translate(_IS_KEPT)))
             here = [each.placed(places) for each in here]
@@ -142,71 +150,94 @@ def stretches(text: bytes, *, windows: bool) -> list[Stretch]:
     return found
 
 
-_DENSE: Final = 3
+class _Rows:
+    """The rows with enough digits, one behind the other, and where they stand in the text."""
 
-
-def _long_rows(compact: bytes) -> list[bytes]:
-    """List the rows with enough digits, with what separates at their ends."""
-    rows = [row for row in compact.split() if len(row) >= PAN_DIGITS_MIN]
-    joined = b" ".join(rows)
-    if b"-" not in joined:
-        return rows
-    bare = joined.translate(None, b"-").split(b" ")
-    return list(compress(rows, [len(digits) >= PAN_DIGITS_MIN for digits in bare]))
-
-
-class _Sparse:
-    """The rows of a text that has few, one behind the other, and where they stand in it."""
-
-    def __init__(self, compact: bytes, rows: list[bytes]) -> None:
+    def __init__(self, compact: bytes) -> None:
         self._compact = compact
-        self._rows = rows
-        self.joined = b" ".join(rows)
+        self._places: list[int] = []
+        zeros = compact.translate(_IN_ROW)
+        if zeros.count(_ENOUGH) * _DENSE > len(zeros):
+            found = [row for row in compact.split() if len(row) >= PAN_DIGITS_MIN]
+        else:
+            spans = list(_long_rows(zeros))
+            found = [compact[at:end] for at, end in spans]
+            self._places = [at for at, _ in spans]
+        if b"-" in compact and (joined := b" ".join(found)).count(b"-"):
+            bare = joined.translate(None, b"-").split(b" ")
+            fitting = [len(digits) >= PAN_DIGITS_MIN for digits in bare]
+            found = [row.strip(b"-") for row in compress(found, fitting)]
+            self._places = list(compress(self._places, fitting))
+        self.found: list[bytes] = found
+        self.joined = b" ".join(found)
 
-    def placed(self, found: Sequence[Stretch]) -> list[Stretch]:
-        """Give them in the text: what rows alike hold was found in the first of them too."""
+    def placed(self, candidates: Sequence[Stretch]) -> Sequence[Stretch]:
+        """Give them in the text, by where they are in the joined rows."""
+        if self._compact.startswith(self.joined):
+            return candidates
+        begins = list(accumulate([len(row) + 1 for row in self.found], initial=0))
+        self._places = self._places or list(self._found_places())
         placed: list[Stretch] = []
-        begins, at, index, searched = 0, -1, 0, 0
-        for each in sorted(found, key=lambda other: other.start):
-            while begins + len(self._rows[index]) < each.end:
-                begins += len(self._rows[index]) + 1
-                at = -1
-                index += 1
-            if at < 0:
-                at = _place(self._compact, self._rows[index], searched, b" ")
-                searched = at + len(self._rows[index])
-            by = at - begins
+        for each in candidates:
+            index = bisect_right(begins, each.start) - 1
+            by = self._compact.index(self.found[index], self._places[index]) - begins[index]
             placed.append(
                 Stretch(each.start + by, each.end + by, each.digits, each.brand, each.is_window)
             )
         return placed
 
+    def _found_places(self) -> Iterator[int]:
+        at = 0
+        for row in self.found:  # what stands between two of them has fewer digits than a row
+            at = self._compact.index(row, at)
+            yield at
+            at += len(row)
+
+
+_DENSE: Final = 30  # one row in fewer bytes: it is quicker to split
+
+
+def _long_rows(zeros: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the places of what has as many bytes as a card has digits: with separators."""
+    size, end = len(zeros), 0
+    while end < size:
+        limit = end + _NEAR
+        at = zeros.find(_ENOUGH, end, limit)
+        if at < 0:
+            end = limit - PAN_DIGITS_MIN + 1
+            continue
+        end = zeros.find(b" ", at)
+        end = size if end < 0 else end
+        yield at, end
+
+
+_IN_ROW: Final = bytes(ord("0") if byte in b"0123456789-" else 32 for byte in range(256))
+_NEAR: Final = 16 * 1024  # past that, bytes.find prepares for long, each time
+
 
 _IS_KEPT: Final = bytes(byte != ord("~") for byte in range(256))
 
 
-def _by_precedence(
-    compact: bytes, rows: list[bytes], *, windows: bool
-) -> Iterator[Sequence[Stretch]]:
+def _by_precedence(rows: _Rows, *, windows: bool) -> Iterator[Sequence[Stretch]]:
     """Yield what may be cards; of two that overlap the earlier yielded is the one."""
-    joined = b"\n".join(rows)
-    groups = rows
+    joined = rows.joined
+    groups = rows.found
     if b"-" in joined:
-        yield _whole_rows(compact, joined, rows)
+        yield _whole_rows(joined, [row for row in groups if b"-" in row])
         groups = [
             each for each in joined.replace(b"-", b" ").split() if len(each) >= PAN_DIGITS_MIN
         ]
-        yield _singles(compact, groups) + _shaped(compact)
+        yield _singles(joined, groups) + _shaped(joined)
     else:
-        yield _singles(compact, groups)
+        yield _singles(joined, groups)
     if windows:
-        yield _windows(compact, groups)
+        yield _windows(joined, groups)
 
 
-def _whole_rows(compact: bytes, joined: bytes, rows: list[bytes]) -> list[Stretch]:
+def _whole_rows(compact: bytes, rows: list[bytes]) -> list[Stretch]:
     """List the rows that are a card from end to end, with separators in it."""
-    bare = joined.translate(None, b"-").split(b"\n")
-    fitting = [PAN_DIGITS_MIN <= len(each) <= PAN_DIGITS_MAX for each in bare]
+    bare = b"\n".join(rows).translate(None, b"-").split(b"\n")
+    fitting = [len(each) <= PAN_DIGITS_MAX for each in bare]
     cards = cards_among(set(compress(bare, fitting)))
     found: list[Stretch] = []
     if not cards:
@@ -216,8 +247,7 @@ def _whole_rows(compact: bytes, joined: bytes, rows: list[bytes]) -> list[Stretc
         brand = cards.get(digits)
         if brand is not None:
             at = _place(compact, row, at, b" ")
-            start = at + len(row) - len(row.lstrip(b"-"))
-            found.append(Stretch(start, at + len(row.rstrip(b"-")), digits.decode(), brand))
+            found.append(Stretch(at, at + len(row), digits.decode(), brand))
             at += len(row)
     return found
 
@@ -344,6 +374,8 @@ def _in_iban(text: bytes, place: int) -> bool:
     goes unseen: an account number of a country whose length it has, and no longer word.
     """
     near = max(0, place - _IBAN_LENGTH)
+    if _COUNTRY.search(text, near, place + 1) is None:
+        return False
     for found in _IBAN.finditer(text, near, place + _IBAN_LENGTH):
         if found.start() <= place < found.end():
             plain = found[0].translate(None, b" ").decode()
@@ -352,26 +384,3 @@ def _in_iban(text: bytes, place: int) -> bool:
                 if int(value) % 97 == 1:
                     return True
     return False
-
-
-# --- exponents ------------------------------------------------------------------------------
-
-# Of fewer digits it is a large number, and by chance one in ten would be a card's.
-_EXPONENT: Final = re.compile(rb"\.([0-9]{11,18})[eE]\+?(1[1-8])(?![0-9])")
-_WHOLE: Final = re.compile(rb"(?<![0-9.])[0-9]")
-
-
-def in_exponents(body: bytes) -> Iterator[Stretch]:
-    """Yield whole numbers that a program wrote as it writes floats."""
-    written = []
-    for found in _EXPONENT.finditer(body):
-        exponent, start = int(found[2]), found.start() - 1
-        if start >= 0 and len(found[1]) <= exponent and _WHOLE.match(body, start):
-            written.append(
-                (start, found.end(), body[start : start + 1] + found[1].ljust(exponent, b"0"))
-            )
-    if written:
-        cards = cards_among({digits for _, _, digits in written})
-        for start, end, digits in written:
-            if digits in cards:
-                yield Stretch(start, end, digits.decode(), cards[digits])

@@ -26,6 +26,7 @@ _AFTER_2: Final = re.compile(
     rb"(?:%b(?:[0-9]{4}|=)(?:[0-9]{3}|=)[0-9]{0,30}+|[Dd][0-9]{7,30}+[Ff]?)%b"
     % (_EQUALS, _QUESTION)
 )
+_AFTER_ANY: Final = frozenset(b"%c" % byte for byte in b"^=%\\&Dd")
 _BEFORE_1: Final = re.compile(rb"(?:%25|%)?[A-Z]\Z")
 _BEFORE_2: Final = re.compile(rb"(?:;|%3[Bb]|\\u003[bB]|&#59;)\Z")
 _BEFORE_MAX: Final = 8
@@ -52,6 +53,8 @@ _BEGINNINGS: Final = frozenset().union(*PLAUSIBLE.values())
 
 def track_around(body: bytes, start: int, end: int) -> tuple[Kind, int, int]:
     """Widen a number's place to the track that it stands in, if it does."""
+    if body[end : end + 1] not in _AFTER_ANY:
+        return Kind.PAN, start, end
     before = body[max(0, start - _BEFORE_MAX) : start]
     for kind, opening, rest in (
         (Kind.TRACK_1, _BEFORE_1, _AFTER_1),
@@ -64,7 +67,7 @@ def track_around(body: bytes, start: int, end: int) -> tuple[Kind, int, int]:
     return Kind.PAN, start, end
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class ChipField:
     """The length and the value of a tag: what is replaced. In hex, or the bytes themselves."""
 

@@ -108,20 +108,21 @@ class CreateToken(Unit):
         at: datetime,  # noqa: ARG003 - a new token has no past
     ) -> Mapping[int, CustodyError]:
         refused = dict(await _pan_likes_taken(connection, units))
-        wanted = [
-            (position, unit)
-            for position, unit in enumerate(units)
-            if unit.row.reusable and position not in refused
-        ]
-        found = await _reusable(connection, [unit for _, unit in wanted]) if wanted else {}
-        for position, unit in wanted:
-            key = (unit.row.tenant, unit.fingerprint.value, unit.row.format)
-            if key in found:
-                refused[position] = TokenExists(found[key])
-            else:
-                found[key] = unit.row  # the first of a batch wins, as the unique key would have it
-        left = {n: unit for n, unit in enumerate(units) if n not in refused}
-        return refused | dict(await _replayed(connection, left))
+        wanted = [unit for unit in units if unit.row.reusable]
+        stored = await _reusable(connection, wanted) if wanted else {}
+        looked_at: set[int] = set()
+        while True:
+            exist = _known_in(units, stored, refused)
+            left = {
+                n: unit
+                for n, unit in enumerate(units)
+                if n not in refused and n not in exist and n not in looked_at
+            }
+            looked_at.update(left)
+            replayed = await _replayed(connection, left)
+            if not replayed:
+                return refused | exist
+            refused |= replayed  # whoever was to get the token of one of these has none yet
 
     @classmethod
     async def apply(
@@ -297,6 +298,25 @@ async def _reusable(
         [unit.row.format for unit in units],
     )
     return {(row["tenant"], row["value"], row["format"]): _token(row) for row in rows}
+
+
+def _known_in(
+    units: Sequence[CreateToken],
+    stored: Mapping[tuple[str, bytes, str], TokenRow],
+    refused: Mapping[int, CustodyError],
+) -> dict[int, CustodyError]:
+    """Who gets a token that is stored, or that of another of the batch."""
+    found = dict(stored)
+    exist: dict[int, CustodyError] = {}
+    for position, unit in enumerate(units):
+        if not unit.row.reusable or position in refused:
+            continue
+        key = (unit.row.tenant, unit.fingerprint.value, unit.row.format)
+        if key in found:
+            exist[position] = TokenExists(found[key])
+        else:
+            found[key] = unit.row  # the first of a batch wins, as the unique key would have it
+    return exist
 
 
 async def _pan_likes_taken(

@@ -6,6 +6,7 @@ JSON Lines a path within a line, `card.number`. What never lives here: the optio
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePath
@@ -15,9 +16,10 @@ import msgspec
 
 from gateway.codecs.fixed_width import problem_of as problem_of_columns
 from gateway.codecs.json import below
-from gateway.codecs.splice import Format
+from gateway.codecs.splice import Document, Field, Format
 from gateway.inbound.filtering import problems_of
 from gateway.inbound.rules import Filter, InboundConfig
+from gateway.selectors import find
 
 NAME: Final = "import"
 NO_TENANT: Final = "t_none"  # of a file that is masked
@@ -114,7 +116,23 @@ def route_of(asked: Asked, format_: Format, *, tenant: str = NO_TENANT) -> Inbou
     for problem in (problem_of_columns(route.fixed_width), *problems_of(route)):
         if problem is not None:
             raise AskedWrong(problem)
+    if route.fixed_width:
+        names = [below("", name) for name in route.fixed_width]
+        absent = absent_of(route, format_, names)
+        if absent is not None:
+            raise AskedWrong(f"{absent} is no column: --column {absent}=from-to says where it is")
     return route
+
+
+def absent_of(route: InboundConfig, format_: Format, columns: Sequence[str]) -> str | None:
+    """Give a column that is named and is not there: what was meant by it would go on as it is."""
+    fields = [Field(f"{column}[0]", "", 0, 0) for column in columns]
+    row = Document.of(format_, fields, columns, columns=tuple(columns))
+    for each in route.filters:
+        for named in (each.selector, *each.beside()):
+            if not find(named, row, b"", fold=False):
+                return named.removesuffix(_ROWS)
+    return None
 
 
 def options_digest(route: InboundConfig, *more: object) -> str:

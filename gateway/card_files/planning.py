@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from gateway.card_files.asked import absent_of
 from gateway.card_files.report import Counted, Refused, column_of, counted
 from gateway.card_files.rows import Block, head_bytes, parts, unlined
 from gateway.codecs import csv
-from gateway.codecs.splice import Document, Field, Format
+from gateway.codecs.splice import Format
 from gateway.errors import (
     BodyUnreadable,
     CardFieldRefused,
@@ -24,7 +25,6 @@ from gateway.errors import (
 from gateway.inbound.filtering import Plan, WantedCard, plan_rows
 from gateway.inbound.rules import InboundConfig
 from gateway.scan import Kind
-from gateway.selectors import find
 from vault.card import is_published_test_number
 from vault.tokens import token_of
 
@@ -61,6 +61,9 @@ class Manner:
     """Rows that are refused are left out; otherwise they end the work."""
     live: bool = False
     """Published test numbers are refused, as in a live deployment."""
+    wants_columns: bool = False
+    """A column that is named and is not in a CSV's header ends the work; a route takes files of
+    more than one kind."""
     masks_header: bool = False
     """A card number in a CSV's header is masked; otherwise it ends the work."""
 
@@ -177,7 +180,8 @@ class Planner:
         except _ROW_REFUSED as error:
             column, reason = _words(error, manner.format)
         else:
-            self._check_columns(head)
+            if manner.wants_columns:
+                self._check_columns(head)
             self._of_head = counted(plan.findings, manner.format)
             holds_card = any(each.found.kind != Kind.WINDOW.value for each in self._of_head)
             if not holds_card or (manner.masks_header and not plan.cards):
@@ -189,14 +193,9 @@ class Planner:
 
     def _check_columns(self, head: bytes) -> None:
         """Refuse a name that is no column's: what it was meant for would go on as it is."""
-        columns = csv.read(head).columns
-        fields = [Field(f"{column}[0]", "", 0, 0) for column in columns]
-        row = Document.of(Format.CSV, fields, columns, columns=columns)
-        for each in self._manner.route.filters:
-            for named in (each.selector, *each.beside()):
-                if not find(named, row, b"", fold=False):
-                    column = named.removesuffix("[*]")
-                    raise RowRefused(Refused(0, column, "no_such_column"))
+        column = absent_of(self._manner.route, Format.CSV, csv.read(head).columns)
+        if column is not None:
+            raise RowRefused(Refused(0, column, "no_such_column"))
 
     def _without_head(self, lines: tuple[Counted, ...], times: int) -> tuple[Counted, ...]:
         """Each plan found once more what is in the header."""

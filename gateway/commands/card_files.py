@@ -316,7 +316,12 @@ def _manner(asked: Asked, kind: FileFormat | None, record_length: int | None) ->
         problem = str(error)
     else:
         return Manner(
-            route, FORMATS[kind], utc_now, record_length=record_length, masks_header=asked.masks
+            route,
+            FORMATS[kind],
+            utc_now,
+            record_length=record_length,
+            wants_columns=True,
+            masks_header=asked.masks,
         )
     raise typer.BadParameter(problem)
 

@@ -146,7 +146,7 @@ def plan_request(
         _check_type(route, head, read=bool(reading.of_body))
     areas = Areas(
         body=_body(route, reading, content_type, body),
-        query=query_area(head.query, is_declared=_declares(route, QUERY)),
+        query=_query(route, head.query),
         headers=header_areas(head.headers),
     )
     draft = Draft()
@@ -219,6 +219,10 @@ def _body(route: InboundConfig, reading: _Reading, content_type: str, body: byte
         return body_area(route, reading.format, content_type, body)
     except BodyUnreadable:
         return body_area(route, None, content_type, body)
+
+
+def _query(route: InboundConfig, query: str) -> Area:
+    return query_area(query, is_declared=_declares(route, QUERY)) if query else _NO_QUERY
 
 
 def _check_type(route: InboundConfig, head: Head, *, read: bool) -> None:

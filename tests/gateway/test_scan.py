@@ -364,3 +364,29 @@ def test_runs_within_runs_are_decoded_within_limits(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(scan, "DECODED_LEAST", 0)
     monkeypatch.setattr(scan, "DECODED_TIMES_MAX", 1)
     assert find_cards(base64.b64encode(base64.b64encode(b"JTM0" * 5000))).exhausted
+
+
+# --- short texts ----------------------------------------------------------------------------
+
+
+@pytest.mark.guards("T-12")
+@pytest.mark.parametrize("name", ENCODERS)
+def test_in_a_header_a_number_is_found_as_in_a_body(name: str) -> None:
+    for number in _MADE[:20]:
+        body = ENCODERS[name](number)
+        behind = b" " + b"\n" * scan.SHORT if name not in {"bcd", "ebcdic"} else b""
+        assert _numbers(body) == _numbers(body + behind) or _numbers(body) == [number]
+
+
+@given(st.binary(max_size=80) | st.text("0123456789-. %&;\\ux#NDE=MTz{}:", max_size=80))
+@settings(deadline=None)
+def test_the_look_at_a_short_text_misses_nothing(text: bytes | str) -> None:
+    body = text.encode() if isinstance(text, str) else text
+    if scan._has_none(body):
+        assert not find_cards(body + b"\n" * scan.SHORT).hits
+
+
+def test_what_only_ends_as_a_uuid_does_hides_no_card() -> None:
+    visa = cards.VISA
+    fours = "-".join(visa[at : at + 4] for at in range(0, 16, 4))
+    assert _numbers(f"{fours}-{'1' * 12}".encode()) == _numbers(f"{fours} x".encode())

@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from tests.vault.ledger.test_store import appending
-from tests.vault.rows import create, new_cvc, new_row, new_tenant, now
+from tests.vault.ledger.test_store import appending, together
+from tests.vault.rows import create, delete, new_cvc, new_fingerprint, new_row, new_tenant, now
 from tests.vault.stores import Store
 from vault.errors import SealedReplayed, TokenUnknown
 from vault.nonce_table import KEPT_AFTER, NONCE_BYTES, SWEEP_ROWS_MAX, Nonce, NonceTable
-from vault.token_table import TokenTable
+from vault.token_table import TokenExists, TokenTable
 
 pytestmark = pytest.mark.embedded
 
@@ -70,6 +70,25 @@ async def test_what_is_refused_for_another_reason_uses_nothing_up(store: Store) 
         unit = replace(create(new_row(tenant)), nonce=once)
         await asyncio.gather(*appending(replica.ledger, unit))
     assert await tokens_of(store, tenant) == 2
+
+
+async def test_nobody_gets_the_token_that_a_replayed_box_did_not_become(store: Store) -> None:
+    """The first of a batch is refused for its nonce: the next with its card has a token made."""
+    tenant = new_tenant()
+    once, fresh = nonce(tenant), nonce(tenant)
+    card = new_fingerprint()
+    reusable = [create(new_row(tenant, reusable=True), card) for _ in range(5)]
+    with_nonces = zip(reusable, (once, once, fresh, fresh, None), strict=True)
+    units = [replace(unit, nonce=each) for unit, each in with_nonces]
+    async with store.replica() as replica:
+        await asyncio.gather(*appending(replica.ledger, replace(reusable[0], nonce=once)))
+        await asyncio.gather(*appending(replica.ledger, delete(reusable[0].row)))
+        ended = await together(store, replica, *units)
+    names = [type(each).__name__ for each in ended]
+    assert names == ["SealedReplayed", "SealedReplayed", "list", "TokenExists", "TokenExists"]
+    known = {each.row.id for each in ended if isinstance(each, TokenExists)}
+    assert known == {units[2].row.id}
+    assert await tokens_of(store, tenant) == 1
 
 
 @pytest.mark.guards("T-77")

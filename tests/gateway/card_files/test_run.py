@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.card_files.asked import Asked, TokenFormat, Undeclared, route_of
+from gateway.card_files.asked import Asked, AskedWrong, TokenFormat, Undeclared, route_of
 from gateway.card_files.journal import ImportRefused, Shape
 from gateway.card_files.planning import Manner, RowRefused
 from gateway.card_files.report import Refused, Report
@@ -79,6 +79,7 @@ def manner(
         record_length=record_length,
         keep_out=keep_out,
         live=live,
+        wants_columns=True,
     )
 
 
@@ -386,6 +387,19 @@ async def test_a_column_that_is_not_there_is_the_end(
         await carried_out(asked, memory)
     assert memory.calls == []
     assert not asked.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        (Asked(number="pna", columns=("pan=0-16",)), "pna"),
+        (Asked(number="pan", cvc="cvv", columns=("pan=0-16", "cvc=16-19")), "cvv"),
+        (Asked(masks=True, remove=("cvv",), columns=("pan=0-16",)), "cvv"),
+    ],
+)
+def test_a_column_of_fixed_width_that_has_no_place_is_refused(asked: Asked, name: str) -> None:
+    with pytest.raises(AskedWrong, match=f"{name} is no column"):
+        route_of(asked, Format.FIXED_WIDTH)
 
 
 @pytest.mark.parametrize("name", ["Card number", "pan[*]", "a.b", "a[*]"])
