@@ -225,8 +225,9 @@ def until_ready(folder: Path, *words: str) -> Gateway:
 def write_second(folder: Path) -> Door:
     """Configure the second gateway: as the first is, elsewhere."""
     text = (folder / "panward.toml").read_text()
-    ports = free_ports(4)
-    for listener, port in zip(("public", "private", "ops", "connect"), ports, strict=True):
+    listeners = ("public", "private", "ops", "connect", "inbound")
+    ports = free_ports(len(listeners))
+    for listener, port in zip(listeners, ports, strict=True):
         place = rf"(\[listeners.{listener}\].*\nhost = .*\nport = )\d+"
         text, found = re.subn(place, rf"\g<1>{port}", text)
         assert found == 1

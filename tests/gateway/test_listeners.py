@@ -2,12 +2,12 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser
 
-from gateway import listeners
 from gateway.bodies import Pace
 from gateway.connections import Limits, Seat, Seats, listen
 from gateway.listeners import (
@@ -387,23 +387,20 @@ async def test_a_live_connection_has_the_settings() -> None:
         await hang_up(writer)
 
 
-def handler_of(shell: Shell, seat: Seat | None = None) -> SafeHandler:
+def handler_of(shell: Shell, seat: Seat | None = None, limits: Limits | None = None) -> SafeHandler:
     server = shell.listener._runner.server
     assert server is not None
     seat = seat or Seats(1, None).take("")
-    return SafeHandler(server, shell.net, Limits(), seat, loop=asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    return SafeHandler(server, shell.net, limits or Limits(), seat, loop=loop)
 
 
-@pytest.mark.parametrize("name", ["FIELD_BYTES_MAX", "LINE_BYTES_MAX", "HEADERS_MAX"])
-async def test_a_setting_that_did_not_arrive_stops_the_start(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", ["field_bytes_max", "line_bytes_max", "headers_max"])
+async def test_a_setting_that_did_not_arrive_stops_the_start(name: str) -> None:
     async with serving() as shell:
 
         def make(seat: Seat) -> SafeHandler:
-            with monkeypatch.context() as other:
-                other.setattr(listeners, name, 8190)
-                return handler_of(shell, seat)
+            return handler_of(shell, seat, replace(Limits(), **{name: 8190}))
 
         verify(lambda seat: handler_of(shell, seat), Limits())
         with pytest.raises(StartRefused):

@@ -62,15 +62,16 @@ def strict_gateway(stage: Stage) -> Iterator[str]:
     """Start a gateway that lets one address call once, and then for long not again."""
     deployment = stage.deployment
     text = deployment.config.path.read_text()
-    ports = free_ports(4)
-    for listener, port in zip(("public", "private", "ops", "connect"), ports, strict=True):
+    listeners = ("public", "private", "ops", "connect", "inbound")
+    ports = free_ports(len(listeners))
+    for listener, port in zip(listeners, ports, strict=True):
         text = re.sub(
             rf"(\[listeners.{listener}\].*\nhost = .*\nport = )\d+", rf"\g<1>{port}", text
         )
     text = text.replace('state_folder = "gateway"', 'state_folder = "strict"')
     text, changed = re.subn(
-        r"address_per_second = .*\naddress_burst = .*\n",
-        "address_per_second = 0.01\naddress_burst = 1\n",
+        r"(\[checkout\].*\n)address_per_second = .*\naddress_burst = .*\n",
+        r"\1address_per_second = 0.01\naddress_burst = 1\n",
         text,
     )
     assert changed == 1
