@@ -19,6 +19,7 @@ from gateway.plain_paths import folded
 from gateway.preset_patterns import any_header, host_pattern, segments, text_pattern
 from vault.authorization import Kind, State
 from vault.errors import StartRefused
+from vault.payment_events import Effect
 
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
@@ -205,6 +206,37 @@ class Inquiry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     complete: bool = False  # whether what is not found then was never received
 
 
+class CallbackEffect(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What events of these types mean, if all of this holds; the first that fits counts."""
+
+    types: tuple[str, ...]  # exact, or with one `*` at the end
+    where: tuple[Condition, ...] = ()
+    effect: Effect
+
+
+class CallbackEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a processor's events have what, and what they mean. The first path that holds text
+    counts; paths are those of an item, where a post has several.
+    """
+
+    schemes: tuple[str, ...]  # of `gateway.signatures`; the first is what an endpoint gets
+    items: str | None = None  # where a post has several events: "notificationItems[*].X"
+    type: Selectors
+    id: Selectors = ()  # none, or none there: a digest of the content
+    id_header: str | None = None
+    id_parts: tuple[Selectors, ...] = ()  # instead of one id: all of these together
+    at: Selectors = ()  # RFC 3339, Unix seconds or milliseconds; none: when it came
+    action_reference: Selectors = ()
+    payment_reference: Selectors = ()
+    merchant_reference: Selectors = ()
+    amount: Selectors = ()
+    amount_unit: Literal["minor", "major"] = "minor"
+    currency: Selectors = ()
+    decline_code: Selectors = ()
+    numbers: Selectors = ()  # ids of the processor's or merchant's that may look like cards
+    effects: tuple[CallbackEffect, ...] = ()
+
+
 class ErrorRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How errors of these codes, statuses or states are shown; with none of them, all others."""
 
@@ -255,6 +287,7 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     results: tuple[ResultRule, ...]
     inquiries: tuple[Inquiry, ...] = ()
     reply_cards: tuple[ReplyCard, ...] = ()
+    callbacks: CallbackEvents | None = None
     operations: tuple[Operation, ...]
 
     def candidates(self, method: str, path: str) -> tuple[Operation, ...]:

@@ -1,0 +1,108 @@
+"""What a processor reports about a payment later on, and what follows for its record. Pure.
+
+Events come late, twice and in any order. What is on record after all of them must not depend on
+the order: a result that came from an event yields to a later event only, by the processor's own
+time, and a result that came in the answer to the call itself yields to no event, but that an
+approval may turn out to be none (`late_decline`). What never may live here: where events come from.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from vault.authorization import Kind, Result, State
+
+
+class Effect(StrEnum):
+    """What a processor says has happened. Presets map their event types to these."""
+
+    APPROVED = "approved"
+    DECLINED = "declined"
+    FAILED = "failed"  # it was not carried out, and no issuer declined it
+    CAPTURED = "captured"
+    CAPTURE_FAILED = "capture_failed"
+    REFUNDED = "refunded"
+    REFUND_FAILED = "refund_failed"
+    VOIDED = "voided"
+    VOID_FAILED = "void_failed"
+    STORED = "stored"
+    LATE_DECLINE = "late_decline"  # an approval that turned out to be none
+    DISPUTE_OPENED = "dispute_opened"  # no money has moved yet
+    CHARGEBACK = "chargeback"
+    CHARGEBACK_REVERSED = "chargeback_reversed"
+
+
+PAYMENTS: Final = frozenset({Kind.AUTHORIZE, Kind.VERIFY})
+
+_APPROVED, _DECLINED, _ERROR = Result.APPROVED, Result.DECLINED, Result.ERROR
+_OF_A_PAYMENT: Final[Mapping[Effect, Result]] = {
+    Effect.APPROVED: _APPROVED,
+    Effect.DECLINED: _DECLINED,
+    Effect.FAILED: _ERROR,
+    Effect.LATE_DECLINE: _DECLINED,
+    # Nothing of this happens to a payment that was not approved.
+    Effect.CAPTURED: _APPROVED,
+    Effect.CAPTURE_FAILED: _APPROVED,
+    Effect.REFUNDED: _APPROVED,
+    Effect.REFUND_FAILED: _APPROVED,
+    Effect.VOIDED: _APPROVED,
+    Effect.VOID_FAILED: _APPROVED,
+    Effect.DISPUTE_OPENED: _APPROVED,
+    Effect.CHARGEBACK: _APPROVED,
+    Effect.CHARGEBACK_REVERSED: _APPROVED,
+}
+_OF_A_CHANGE: Final[Mapping[Effect, tuple[Kind, Result]]] = {
+    Effect.CAPTURED: (Kind.CAPTURE, _APPROVED),
+    Effect.CAPTURE_FAILED: (Kind.CAPTURE, _DECLINED),
+    Effect.REFUNDED: (Kind.REFUND, _APPROVED),
+    Effect.REFUND_FAILED: (Kind.REFUND, _DECLINED),
+    Effect.VOIDED: (Kind.VOID, _APPROVED),
+    Effect.VOID_FAILED: (Kind.VOID, _DECLINED),
+    Effect.STORED: (Kind.STORE_CARD, Result.STORED),
+}
+_RANK: Final[Mapping[Result, int]] = {  # of two events of one moment
+    Result.PENDING: 0,
+    _ERROR: 1,
+    _APPROVED: 2,
+    Result.STORED: 2,
+    _DECLINED: 3,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OnRecord:
+    """What is on record of a request; `evidence_at` where an event is what says so."""
+
+    kind: Kind
+    state: State
+    result: Result | None
+    evidence_at: datetime | None = None
+
+
+def implied(effect: Effect, kind: Kind) -> Result | None:
+    """Return the result that an event proves of a request of this kind, if any."""
+    if kind in PAYMENTS:
+        return _OF_A_PAYMENT.get(effect)
+    change = _OF_A_CHANGE.get(effect)
+    return change[1] if change is not None and change[0] is kind else None
+
+
+def consequence(known: OnRecord, effect: Effect, at: datetime) -> Result | None:
+    """Return the result that has to be put on record because of an event; None: nothing changes.
+
+    What is still under way (`attempted`) changes by its own answer first: look again then.
+    """
+    said = implied(effect, known.kind)
+    if said is None or known.state in {State.ATTEMPTED, State.NOT_SENT}:
+        return None
+    if known.state is State.UNKNOWN:
+        return said
+    if known.evidence_at is not None:
+        current = (known.evidence_at, _RANK[known.result] if known.result else -1)
+        return said if (at, _RANK[said]) > current and said is not known.result else None
+    if known.result is Result.PENDING:
+        return said
+    is_undone = known.result is _APPROVED and effect is Effect.LATE_DECLINE
+    return said if is_undone else None
