@@ -61,6 +61,7 @@ from gateway.outbound import Outbound
 from gateway.publishing import Duty, Publishing, open_publishing
 from gateway.reconcile import Reconcile
 from gateway.reply_cards import ReplyCards
+from gateway.reporting import Reporting, open_reporting
 from gateway.request_event import EventLog, Incident
 from gateway.tokenize import Tokenize
 from gateway.upstream import Upstream, UpstreamRoute, context_of
@@ -88,6 +89,7 @@ WATCH_SECONDS: Final = 1.0
 CRL_SECONDS: Final = 600.0
 PROXIED: Final = ("/out/",)
 ALL_PROXIED: Final = ("/",)
+CALLED_BACK: Final = ("/callbacks/",)
 INBOUND_HEADER_BYTES_MAX: Final = 16_384  # merchants' cookies are theirs to bound
 INBOUND_HEADERS_MAX: Final = 100
 
@@ -159,6 +161,7 @@ class _Stories:
     in_flight: InFlight
     crls: Mapping[ssl.SSLContext, Path]
     reconciler: Reconciler
+    reporting: Reporting
 
 
 async def _open_stories(
@@ -277,6 +280,7 @@ async def _open_stories(
         in_flight,
         crls,
         reconciler,
+        open_reporting(config, custody, lanes, doubt_table, metrics),
     )
 
 
@@ -397,6 +401,7 @@ def _duties(stories: _Stories, metrics: Metrics) -> Sequence[Duty]:
         *stories.sweeper.duties(),
         *stories.publishing.duties,
         *stories.hosting.duties,
+        *stories.reporting.duties,
         (CRL_SECONDS, refreshed_crls(stories.crls)),
         (GAUGE_SECONDS, gauges(stories.table, stories.tokens, custody, stories.spool, metrics)),
         (WATCH_SECONDS, watch(custody.ledger)),
@@ -471,7 +476,7 @@ def _audiences(config: Config, stories: _Stories, health: Health) -> Iterator[_A
     private = private_application(stories.handlers, authorizations, outbound, ledger)
     ops = ops_application(health, _tiles(config, stories))
     signed = _signed_hosts(config)
-    yield _audience("public", _public(stories), listeners.public, ())
+    yield _audience("public", _public(stories), listeners.public, (), old_clients=CALLED_BACK)
     yield _audience("private", private, listeners.private, PROXIED, also=signed)
     yield _audience("ops", ops, listeners.ops, ())
     for name, one in listeners.of_route.items():
@@ -495,11 +500,13 @@ def _audience(
     proxied: tuple[str, ...],
     *,
     also: Collection[str] = (),
+    old_clients: tuple[str, ...] = (),
 ) -> _Audience:
     gate = Gate(
         hosts=frozenset({listener.host, "localhost", *listener.names, *also}),
         proxied=proxied,
         trusted=tuple(map(ip_network, listener.trusted_proxies)),
+        old_clients=old_clients,
     )
     return _Audience(name, app, listener, gate)
 
@@ -522,7 +529,13 @@ def _limits(audience: _Audience, drain_seconds: float) -> Limits:
 
 def _public(stories: _Stories) -> web.Application:
     hosting = stories.hosting
-    return public_application(stories.handlers, hosting.edge_keys, hosting.checkout, hosting.cross)
+    return public_application(
+        stories.handlers,
+        hosting.edge_keys,
+        hosting.checkout,
+        hosting.cross,
+        stories.reporting.callbacks,
+    )
 
 
 def _tiles(config: Config, stories: _Stories) -> TileHandlers:

@@ -10,6 +10,7 @@ from gateway.api.edge_keys import EdgeKeyHandlers
 from gateway.api.health import Health
 from gateway.api.ledger import LedgerHandlers, TileHandlers
 from gateway.api.tokens import Tokens
+from gateway.callbacks import CallbackHandlers
 from gateway.checkout.pages import CheckoutPages
 from gateway.cross_origin import CrossOrigin
 from gateway.inbound_proxy import InboundProxy
@@ -18,7 +19,11 @@ from gateway.outbound import Outbound
 
 
 def public_application(
-    tokens: Tokens, edge_keys: EdgeKeyHandlers, checkout: CheckoutPages, cross: CrossOrigin
+    tokens: Tokens,
+    edge_keys: EdgeKeyHandlers,
+    checkout: CheckoutPages,
+    cross: CrossOrigin,
+    callbacks: CallbackHandlers,
 ) -> web.Application:
     """What faces the Internet: it can make tokens, and serve the fields that a card is typed in."""
     app = web.Application()
@@ -31,6 +36,8 @@ def public_application(
     router.add_get("/checkout/v1/fields", checkout.fields, allow_head=False)
     router.add_post("/checkout/v1/csp-reports", checkout.report)
     router.add_get("/checkout/v1/{file}", checkout.script, allow_head=False)
+    router.add_post("/callbacks/{endpoint}", callbacks.post)
+    router.add_get("/callbacks/{endpoint}", callbacks.get, allow_head=False)
     return app
 
 

@@ -9,6 +9,7 @@ import typer
 from gateway.commands.auditors import auditors
 from gateway.commands.authorizations import authorizations
 from gateway.commands.ca import ca
+from gateway.commands.callbacks import callbacks
 from gateway.commands.card_files import import_, redact
 from gateway.commands.checkout_snippet import snippet
 from gateway.commands.credentials import credentials
@@ -46,6 +47,7 @@ app.command("import")(import_)
 app.command("redact")(redact)
 app.add_typer(tenants, name="tenants")
 app.add_typer(credentials, name="credentials")
+app.add_typer(callbacks, name="callbacks")
 app.add_typer(edge_keys, name="edge-keys")
 ledger.command("status")(status)
 ledger.command("proof")(proof)

@@ -14,9 +14,11 @@ from msgspec import Struct
 from gateway import preset as presets
 from gateway.addresses import AddressAllow, Host, HostRefused, checked_host
 from gateway.config_file import (
+    CallbacksConfig,
     CheckoutConfig,
     ConfigFile,
     DatabaseConfig,
+    DeliveriesConfig,
     LedgerConfig,
     ListenersConfig,
     LoginConfig,
@@ -27,6 +29,7 @@ from gateway.config_rules import (
     check_audiences,
     check_checkout,
     check_connect,
+    check_deliveries,
     check_dsn,
     check_inbound,
     check_ledger,
@@ -83,6 +86,8 @@ class Config(Struct, frozen=True):
     routes: tuple[Route, ...]
     inbound: tuple[Endpoint, ...]
     checkout: CheckoutConfig
+    callbacks: CallbacksConfig
+    deliveries: DeliveriesConfig
     embedded: Path | None
 
     def file(self, name: str) -> Path:
@@ -141,11 +146,14 @@ def _checked(parsed: ConfigFile, path: Path) -> Config:
         routes=tuple(_route(route, parsed, path.absolute().parent) for route in parsed.routes),
         inbound=endpoints_of(parsed.inbound, path.absolute().parent),
         checkout=parsed.checkout,
+        callbacks=parsed.callbacks,
+        deliveries=parsed.deliveries,
         embedded=path.absolute().parent / parsed.embedded.folder if parsed.embedded else None,
     )
     _check_files(config)
     check_listeners(parsed.listeners, names)
     check_checkout(parsed.checkout)
+    check_deliveries(parsed)
     check_inbound(parsed)
     if parsed.listeners.connect is not None:
         _check_connect_names(config.routes)

@@ -147,6 +147,25 @@ class CheckoutConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Bad cards of one network in ten minutes, each two good ones taking one away."""
 
 
+class CallbacksConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What processors are told of us, and whose certificates sign for them."""
+
+    public_url: Annotated[str, Meta(pattern="^https://[^/?#]+(/[^?#]*)?$")] | None = None
+    """How processors reach the public listener; Square signs it with each callback."""
+    signing_roots_file: str | None = None
+    """PayPal: the authorities (PEM) that its signing certificates must chain to."""
+
+
+class DeliveriesConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How merchants' webhooks are reached."""
+
+    address_allow: tuple[str, ...] = ()
+    """Private networks that a webhook may be in; all others are refused."""
+    ca_file: str | None = None
+    """Whose certificates merchants' endpoints show; none: the system's authorities."""
+    concurrency: Annotated[int, Meta(ge=1, le=1024)] = 64
+
+
 class RouteConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """One processor: where its cards may go, and nowhere else."""
 
@@ -190,4 +209,6 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
     routes: tuple[RouteConfig, ...] = ()
     inbound: tuple[InboundConfig, ...] = ()
     checkout: CheckoutConfig = CheckoutConfig()
+    callbacks: CallbacksConfig = CallbacksConfig()
+    deliveries: DeliveriesConfig = DeliveriesConfig()
     embedded: EmbeddedConfig | None = None

@@ -29,6 +29,17 @@ def check_checkout(checkout: CheckoutConfig) -> None:
         raise StartRefused("checkout: an edge key may live for two weeks, its overlap included")
 
 
+def check_deliveries(parsed: ConfigFile) -> None:
+    """Networks that webhooks may be in must be ones that can be listed."""
+    try:
+        AddressAllow.parse(parsed.deliveries.address_allow)
+    except HostRefused as refusal:
+        problem = str(refusal)
+    else:
+        return
+    raise StartRefused(f"deliveries.address_allow: {problem}")
+
+
 def check_inbound(parsed: ConfigFile) -> None:
     """Routes need their listener, and no host may mean two things."""
     if parsed.listeners.inbound is None:

@@ -29,7 +29,7 @@ from vault.db import Database, migrate
 from vault.embedded.bootstrap import Embedded, EmbeddedParts, StartOptions
 from vault.embedded.children import Child, Program
 from vault.embedded.layout import RUNTIME
-from vault.errors import StartRefused
+from vault.errors import CustodyError, KeysUnavailable, StartRefused
 from vault.observer import Silent
 from vault.private_files import write_private
 from vault.tenant_table import ApiKeyRow, Tenant, TenantTable
@@ -70,6 +70,7 @@ PUBLIC_LIMITS: Final = (
 )
 SANDBOX_READY_SECONDS: Final = 20.0
 TENANT_CHARACTERS: Final = 16
+CALLBACK_SECRETS_MAX: Final = 16  # of a route: each callback is tried with all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,14 +467,10 @@ async def set_credential(
     Returns the new version; None when somebody else wrote at the same time. Raises any
     KeysError; StartRefused when the configuration has no `credentials` login.
     """
-    transit = Transit(credentials_access(config), observer=Silent())
-    try:
-        await transit.start()
+    async with _credentials_login(config) as transit:
         path = f"processor/{tenant}/{route}"
         version = await transit.secret_version(path)
         return await transit.write_secret(path, data, cas=version)
-    finally:
-        await transit.close()
 
 
 async def list_credentials(config: Config) -> list[tuple[str, str, int]]:
@@ -481,22 +478,68 @@ async def list_credentials(config: Config) -> list[tuple[str, str, int]]:
 
     Raises any KeysError; StartRefused when the configuration has no `credentials` login.
     """
-    transit = Transit(credentials_access(config), observer=Silent())
     found = []
-    try:
-        await transit.start()
+    async with _credentials_login(config) as transit:
         for folder in await transit.list_secrets("processor"):
             tenant = folder.rstrip("/")
             for route in await transit.list_secrets(f"processor/{tenant}"):
                 version = await transit.secret_version(f"processor/{tenant}/{route}")
                 found.append((tenant, route, version))
-    finally:
-        await transit.close()
     return found
 
 
+async def set_callback_secret(
+    config: Config, tenant: str, route: str, name: str, text: str
+) -> int | None:
+    """Put one of the secrets that prove a processor's callbacks; the others stay as they are.
+
+    Returns the new version; None when others changed them at the same time, each time. Raises
+    any KeysError, TooManySecrets; StartRefused when the configuration has no `credentials` login.
+    """
+    path = f"callback/{tenant}/{route}"
+    async with _credentials_login(config) as transit:
+        names = await transit.secret_names(path)
+        if name not in names and len(names) >= CALLBACK_SECRETS_MAX:
+            raise TooManySecrets
+        return await transit.patch_secret(path, {name: text})
+
+
+async def remove_callback_secret(config: Config, tenant: str, route: str, name: str) -> bool:
+    """Take one away; False when there is none of this name. Raises as `set_callback_secret`."""
+    path = f"callback/{tenant}/{route}"
+    async with _credentials_login(config) as transit:
+        if name not in await transit.secret_names(path):
+            return False
+        if await transit.patch_secret(path, {name: None}) is None:
+            raise KeysUnavailable
+        return True
+
+
+async def callback_secret_names(config: Config, tenant: str, route: str) -> list[str]:
+    """Return the names of the secrets that are set, in order; HashiCorp Vault gives no value.
+
+    Raises any KeysError; StartRefused when the configuration has no `credentials` login.
+    """
+    async with _credentials_login(config) as transit:
+        return sorted(await transit.secret_names(f"callback/{tenant}/{route}"))
+
+
+class TooManySecrets(CustodyError):
+    """A route has as many callback secrets as are tried for each callback: remove one first."""
+
+
+@asynccontextmanager
+async def _credentials_login(config: Config) -> AsyncIterator[Transit]:
+    transit = Transit(credentials_access(config), observer=Silent())
+    try:
+        await transit.start()
+        yield transit
+    finally:
+        await transit.close()
+
+
 def credentials_access(config: Config) -> VaultAccess:
-    """The login that may write processor credentials, and read none back.
+    """The login that may write processor and callback secrets, and read none back.
 
     Raises StartRefused when the configuration does not name it.
     """

@@ -191,6 +191,20 @@ class CardTesting(RateLimited):
         self.scope = scope
 
 
+# --- callbacks ----------------------------------------------------------------------------
+
+
+class CallbackRefused(GatewayError):
+    """What came as a processor's callback does not prove that it is one."""
+
+    code = "callback_refused"
+
+    def __init__(self, reason: str) -> None:
+        """`reason` is one of `gateway.signatures.Forged`, or source."""
+        super().__init__()
+        self.reason = reason
+
+
 # --- the checkout -------------------------------------------------------------------------
 
 

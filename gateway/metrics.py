@@ -181,6 +181,17 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
         "Violations of the hosted fields' policy, as browsers report them",
         (Label("directive", learned_max=32, form=re.compile("[a-z][a-z-]{2,31}")),),
     ),
+    "callbacks_total": (
+        "Callbacks of processors, and what became of them",
+        (
+            ROUTE,
+            _label("result", "ok", "duplicate", "bad_signature", "stale", "source", "error"),
+        ),
+    ),
+    "deliveries_total": (
+        "Attempts to tell merchants",
+        (_label("form", "callbacks", "events"), _label("result", learned_max=16)),
+    ),
     "cvc_removed_total": ("CVCs gone", (_label("reason", "consumed", "expired", "lost"),)),
 }
 
@@ -231,6 +242,10 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
     "ledger_publisher": ("1 on the gateway that signs", ()),
     "ledger_spool_entries": ("Outcomes not yet in the ledger", ()),
     "cvc_stored": ("CVCs held", ()),
+    "deliveries_waiting": ("What merchants are still to be told", ()),
+    "deliveries_oldest_seconds": ("Age of the oldest of it", ()),
+    "deliveries_dead": ("What was given up", ()),
+    "callbacks_unmatched": ("Callbacks of payments that are not on record", ()),
     "edge_key_age_seconds": ("Age of the newest edge key", ()),
     "edge_keys": ("Edge keys in use: without one no card is sealed", ()),
     "build_info": ("What runs here", (_label("version", VERSION),)),
@@ -335,6 +350,20 @@ class Metrics:
 
     def csp_report(self, directive: str) -> None:
         self._count("csp_reports_total", directive)
+
+    def called_back(self, route: str, result: str) -> None:
+        self._count("callbacks_total", route, result)
+
+    def delivered(self, form: str, result: str) -> None:
+        self._count("deliveries_total", form, result)
+
+    def deliveries_open(self, waiting: int, oldest_seconds: float, dead: int) -> None:
+        self._set("deliveries_waiting", waiting)
+        self._set("deliveries_oldest_seconds", oldest_seconds)
+        self._set("deliveries_dead", dead)
+
+    def callbacks_unmatched(self, count: int) -> None:
+        self._set("callbacks_unmatched", count)
 
     def edge_keys_published(self, count: int) -> None:
         self._set("edge_keys", count)

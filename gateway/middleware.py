@@ -16,7 +16,7 @@ from ipaddress import IPv4Network, IPv6Network
 from time import perf_counter
 from typing import Final, Protocol, runtime_checkable
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from multidict import CIMultiDict, istr
 
 from gateway.errors import (
@@ -83,20 +83,24 @@ class Gate:
     trusted: tuple[IPv4Network | IPv6Network, ...] = ()
     """Reverse proxies before us: of a call that comes through them, and of no other,
     `X-Forwarded-For` says who made it."""
+    old_clients: tuple[str, ...] = ()
+    """Prefixes where processors call: some speak HTTP/1.0, or wait for 100 Continue."""
     passes_on: bool = False
     """In front of others' endpoints `Content-Encoding`, `Expect` and `Upgrade` are for the route
     to judge."""
 
     def check(self, request: web.BaseRequest) -> None:
         """Raise what is wrong with the head of `request`, before anything of it is used."""
-        if request.version != HttpVersion11:
-            raise VersionRefused
         path = request.raw_path
+        is_old = bool(self.old_clients) and path.startswith(self.old_clients)
+        if request.version != HttpVersion11 and not (is_old and request.version == HttpVersion10):
+            raise VersionRefused
         if request.method == hdrs.METH_CONNECT:  # some read no HTTP after it (RFC 9110 9.3.6)
             raise Malformed("method")
         if not path.startswith("/"):  # absolute-form overrides Host; authority-form is CONNECT
             raise Malformed("host")
-        checks = _FRAMING_CHECKS if self.passes_on else _HEADER_CHECKS
+        strict = _EXPECTING_CHECKS if is_old else _HEADER_CHECKS
+        checks = _FRAMING_CHECKS if self.passes_on else strict
         if _framing_headers(request, checks) > 1:  # RFC 9112 6.1: length and chunks: an attack
             raise Malformed("te")
         if request.method in _BODILESS and request.body_exists:
@@ -162,13 +166,13 @@ _FRAMING_CHECKS: Final[_Checks] = {
     b"transfer-encoding": _transfer_encoding,
     b"content-length": _content_length,
 }
-_HEADER_CHECKS: Final[_Checks] = {
+_EXPECTING_CHECKS: Final[_Checks] = {
     **_FRAMING_CHECKS,
     b"content-encoding": _content_encoding,
-    b"expect": _expect,
     b"upgrade": _upgrade,
     b"connection": _connection,
 }
+_HEADER_CHECKS: Final[_Checks] = {**_EXPECTING_CHECKS, b"expect": _expect}
 """Each returns 1 if the header frames the body."""
 
 

@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
+from gateway.callback_rules import problems_of_callbacks
 from gateway.codecs.bodies import format_of
 from gateway.codecs.splice import Format
 from gateway.plain_paths import folded
@@ -275,6 +276,11 @@ def _inquiry(preset: Preset, inquiry: Inquiry) -> Iterator[str]:
         yield from _result(rule)
 
 
+def _callbacks(preset: Preset) -> Iterator[str]:
+    if preset.callbacks is not None:
+        yield from (f"callbacks: {each}" for each in problems_of_callbacks(preset.callbacks))
+
+
 def _paths_of(inquiry: Inquiry) -> Iterator[tuple[str, str]]:
     named = {each: getattr(inquiry, each) for each in ("payments", "total", "more")}
     named |= {each: getattr(inquiry, each) for each in ("amount", "currency", "at")}
@@ -360,5 +366,6 @@ _RULES: Final[tuple[Callable[[Preset], Iterator[str]], ...]] = (
     _preset_selectors,
     _results,
     _inquiries,
+    _callbacks,
     _errors,
 )

@@ -70,6 +70,7 @@ PROBLEMS: Final[Mapping[type[Exception], Row]] = {
     edge.ClientGone: Row(CLIENT_CLOSED, "The client closed the connection"),
     edge.BadField: Row(422, "A field is not valid"),
     edge.LedgerNotPublished: Row(409, "No checkpoint covers this event yet"),
+    edge.CallbackRefused: Row(401, "The callback's signature is not accepted"),
     # repeats and rates
     edge.IdempotencyKeyReused: Row(422, "The idempotency key was used for another request"),
     edge.IdempotencyKeyOpen: Row(409, "The first request with this idempotency key is running"),

@@ -45,6 +45,7 @@ DENIED: Final[Mapping[str, DeniedCause]] = {
     "not_authenticated": "key",
     "not_permitted": "scope",
     "signature_refused": "signature",
+    "callback_refused": "signature",
     "egress_denied": "egress",
 }
 """Refusals, by their code, that are put on record."""

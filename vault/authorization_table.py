@@ -10,6 +10,7 @@ from vault.db import Connection, Database, Record
 from vault.intent_table import LEASE, SealedAnswer
 
 SWEEP_ROWS_MAX: Final = 200
+EVENTS_SHOWN_MAX: Final = 100  # of one authorization, the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,20 @@ class Attempt:
     opened_at: datetime
     ended_at: datetime | None
     finding: str | None = None  # of a resolution
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a processor has reported of an authorization later on. Amounts are in minor units."""
+
+    callback: str
+    type: str
+    effect: str
+    amount: int | None
+    currency: str | None
+    decline_code: str | None
+    at: datetime
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +65,7 @@ class AuthorizationRow:
     created_at: datetime
     updated_at: datetime
     attempts: Sequence[Attempt]
+    events: Sequence[Reported] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,13 +239,41 @@ class AuthorizationTable:
         return await self._database.read(work)
 
     async def _with_attempts(self, rows: Sequence[Record]) -> Sequence[AuthorizationRow]:
+        firsts = [row["first"] for row in rows]
         attempts: dict[UUID, list[Attempt]] = {}
         for row in await self._fetch(
-            "SELECT * FROM intent_state WHERE first = ANY($1) ORDER BY attempt",
-            [row["first"] for row in rows],
+            "SELECT * FROM intent_state WHERE first = ANY($1) ORDER BY attempt", firsts
         ):
             attempts.setdefault(row["first"], []).append(_attempt(row))
-        return [_authorization(row, attempts.get(row["first"], [])) for row in rows]
+        events: dict[UUID, list[Reported]] = {}
+        for row in await self._fetch(_EVENTS, firsts, EVENTS_SHOWN_MAX):
+            events.setdefault(row["first"], []).append(_reported(row))
+        return [
+            _authorization(row, attempts.get(row["first"], []), events.get(row["first"], []))
+            for row in rows
+        ]
+
+
+_EVENTS: Final = """
+SELECT c.* FROM unnest($1::uuid[]) AS w (first) CROSS JOIN LATERAL (
+  SELECT first, id, event_type, effect, amount, currency, decline_code, event_at, received_at, idx
+  FROM callback WHERE callback.first = w.first AND effect IS NOT NULL
+  ORDER BY event_at, idx LIMIT $2) c
+ORDER BY c.event_at, c.idx
+"""
+
+
+def _reported(row: Record) -> Reported:
+    return Reported(
+        callback=str(row["id"]),
+        type=row["event_type"],
+        effect=row["effect"],
+        amount=row["amount"],
+        currency=row["currency"],
+        decline_code=row["decline_code"],
+        at=row["event_at"],
+        received_at=row["received_at"],
+    )
 
 
 def _attempt(row: Record) -> Attempt:
@@ -246,7 +290,9 @@ def _attempt(row: Record) -> Attempt:
     )
 
 
-def _authorization(row: Record, attempts: Sequence[Attempt]) -> AuthorizationRow:
+def _authorization(
+    row: Record, attempts: Sequence[Attempt], events: Sequence[Reported]
+) -> AuthorizationRow:
     return AuthorizationRow(
         first=str(row["first"]),
         tenant=row["tenant"],
@@ -267,4 +313,5 @@ def _authorization(row: Record, attempts: Sequence[Attempt]) -> AuthorizationRow
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         attempts=attempts,
+        events=events,
     )

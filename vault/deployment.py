@@ -313,11 +313,16 @@ def expected_capabilities() -> Sequence[tuple[str, frozenset[str]]]:
         ("transit/decrypt/pan", frozenset({"deny"})),
         ("transit/decrypt/cvc", frozenset({"deny"})),
         ("transit/export/encryption-key/pan", frozenset({"deny"})),
+        ("kv/data/processor/t/r", frozenset({"deny"})),
+        ("kv/data/webhook/t/e", frozenset({"deny"})),
     )
 
 
 async def check_login(tokenize: Transit) -> None:
-    """The public side's login must not be able to open a card (PCI DSS 7.2.5).
+    """The public side's login must not be able to open a card, nor to act for anybody.
+
+    PCI DSS 7.2.5: no more than its work needs. With a processor's key it could charge, with a
+    merchant's webhook secret it could tell him of payments that never were.
 
     Raises StartRefused; any KeysError.
     """

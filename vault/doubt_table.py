@@ -107,28 +107,6 @@ class DoubtTable:
         doubts = await self._doubts([UUID(first)])
         return next((doubt for doubt in doubts if doubt.tenant == tenant), None)
 
-    async def matching(
-        self,
-        tenant: str,
-        route: str,
-        *,
-        processor_reference: str | None = None,
-        merchant_reference: str | None = None,
-    ) -> Sequence[Doubt]:
-        """Return a route's doubts with one of these references. Raises StoreUnavailable."""
-        rows = await self._fetch(
-            "SELECT a.first FROM authorizations a WHERE a.tenant = $1 AND a.route = $2"
-            " AND ($3::text IS NULL OR a.processor_reference = $3)"
-            " AND ($4::text IS NULL OR a.merchant_reference = $4)"
-            " AND coalesce($3, $4) IS NOT NULL AND EXISTS (SELECT 1 FROM intent_state i"
-            " WHERE i.first = a.first AND i.state = 'unknown') LIMIT 3",
-            tenant,
-            route,
-            processor_reference,
-            merchant_reference,
-        )
-        return await self._doubts([row["first"] for row in rows])
-
     async def open(self) -> Sequence[Doubt]:
         """Return all that is in doubt, the oldest first; at most 1,000. Raises StoreUnavailable."""
         rows = await self._fetch(

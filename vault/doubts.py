@@ -1,19 +1,19 @@
-"""Requests in doubt, settled by evidence: an inquiry's, a callback's, an operator's, a deadline's.
+"""Requests in doubt, settled by evidence: an inquiry's, an operator's, a deadline's.
 
-Nothing here asks a processor or sends anything to one. What is evidence enough is decided by
-whoever brings it; here it becomes part of the record, with all that follows from an outcome: the
-CVC, tokens for one use, the answer that a repeat of the request gets.
+What a callback proves is settled as it is received (`vault/callbacks.py`). Nothing here asks a
+processor or sends anything to one. What is evidence enough is decided by whoever brings it; here
+it becomes part of the record, with all that follows from an outcome: the CVC, tokens for one use,
+the answer that a repeat of the request gets.
 """
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 import msgspec
 
-from vault.authorization import Finding, Result
 from vault.authorizations import ANSWER_BYTES_MAX, Answer
 from vault.doubt_table import Doubt, DoubtTable
 from vault.errors import KeysError, Overloaded
@@ -31,7 +31,6 @@ class Resolved(StrEnum):
 
     DONE = "done"
     NOTHING = "nothing"  # no request in doubt is meant
-    SEVERAL = "several"  # and it does not say which
     TOO_LATE = "too_late"  # another outcome is on record since it was looked up
 
 
@@ -95,37 +94,6 @@ class Doubts:
         except (TransitionRefused, AlreadyRecorded):
             return Resolved.TOO_LATE
         return Resolved.DONE
-
-    async def match(  # noqa: PLR0913 - what a callback says
-        self,
-        tenant: str,
-        route: str,
-        *,
-        method: Literal["callback", "settlement"] = "callback",
-        result: Result,
-        processor_reference: str | None = None,
-        merchant_reference: str | None = None,
-        evidence: str,
-    ) -> Resolved:
-        """Settle the one request in doubt that a callback or a settlement file speaks of.
-
-        A processor's reference that is on record decides; else the merchant's own does, if only
-        one request in doubt has it. `evidence` names the event. Whoever knows more (an amount)
-        compares first. Raises StoreUnavailable, LedgerUnavailable or Overloaded.
-        """
-        found = await self._table.matching(tenant, route, processor_reference=processor_reference)
-        if not found:
-            found = await self._table.matching(tenant, route, merchant_reference=merchant_reference)
-        if len(found) != 1:
-            return Resolved.SEVERAL if found else Resolved.NOTHING
-        said = Evidence(
-            method,
-            Finding.ANSWERED,
-            result,
-            processor_reference=processor_reference,
-            words=evidence,
-        )
-        return await self.resolve(found[0], said)
 
     # --- what may be sent again ---------------------------------------------------------------
 

@@ -442,7 +442,7 @@ WITH shown AS (
     decline_code = CASE WHEN t.intent = w.intent THEN w.decline_code ELSE a.decline_code END,
     authorization_code =
       CASE WHEN t.intent = w.intent THEN w.authorization_code ELSE a.authorization_code END,
-    updated_at = $5
+    evidence_at = NULL, updated_at = $5 -- a callback says so itself (vault/callback_unit.py)
   FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $6::text[], $7::text[],
       $8::text[])
     AS w (first, intent, idx, leaf, processor_reference, decline_code, authorization_code)

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, cycle
-from types import MappingProxyType
 from typing import Final, Self
 
 from vault.api_keys import signing_secret_name
@@ -36,6 +35,7 @@ from vault.records import (
     pan_in,
     record_of,
 )
+from vault.secret_shelves import SecretShelves, changed
 from vault.tokens import Env
 from vault.transit import Opener, Sealer
 from vault.transit_answers import KeyVersionTooNew
@@ -46,8 +46,6 @@ MANY_LANES: Final = 2
 REPLY_LIMITS: Final = (64, 512)  # items of up to 64 KiB each: 6 MB a call at the most
 TOO_NEW_SECONDS_MAX: Final = 2.0  # measured: 50 to 100 ms after a rotation
 TOO_NEW_PAUSE_SECONDS: Final = 0.05
-SECRET_SECONDS_MAX: Final = 60.0
-SECRETS_MAX: Final = 1024
 _KNOWN: Final = fingerprint_input("", "probe")  # no card's: those are digits, of a tenant
 
 _Sealing = Batching[EncryptItem, Encrypted]
@@ -147,6 +145,7 @@ class TokenizeKeys:
         fingerprint_version: int,
         digest_version: int,
         observer: Observer,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._env: Env = env
         self._lanes = Lanes(observer)
@@ -158,6 +157,7 @@ class TokenizeKeys:
         self._digests = _Hashing.through(self._lanes, transit, "digest", digest_version)
         self._known: Keyed | None = None
         self._transit = transit
+        self._secrets = SecretShelves(transit, now=now)
         self._cards = self._lanes.lane("encrypt", self._protect_batch)
         self._many = cycle(
             [self._lanes.lane("encrypt", self._protect_batch) for _ in range(MANY_LANES)]
@@ -234,6 +234,13 @@ class TokenizeKeys:
         """Hash a body or an idempotency key, tokens in place."""
         return await self._digests.of(HmacItem(digest_input(purpose, tenant, content)))
 
+    async def callback_secrets(self, tenant: str, route: str) -> Mapping[str, str] | None:
+        """Give what proves a processor's callbacks; None when nothing is set.
+
+        Kept for a minute at most.
+        """
+        return await self._secrets.get(f"callback/{tenant}/{route}")
+
     async def probe(self) -> Keyed:
         """Do the way in's real work once; give the hash of a constant.
 
@@ -275,15 +282,6 @@ def _protected(
     )
 
 
-@dataclass(slots=True)
-class _Shelf:
-    """One stored secret as it was read, and the lock that lets one caller read it."""
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    data: Mapping[str, str] | None = field(default=None, repr=False)
-    read_at: float = 0.0
-
-
 class RevealKeys:
     """What the way out needs: open cards, seal answers, the processors' credentials."""
 
@@ -298,7 +296,6 @@ class RevealKeys:
     ) -> None:
         self._env: Env = env
         self._transit = transit
-        self._now = now
         self._lanes = Lanes(observer)
         self._pans: _Opening = self._lanes.lane("decrypt", partial(transit.decrypt, "pan"))
         self._cvcs: _Opening = self._lanes.lane("decrypt", partial(transit.decrypt, "cvc"))
@@ -310,7 +307,7 @@ class RevealKeys:
         )
         self._digests = _Hashing.through(self._lanes, transit, "digest", digest_version)
         self._numbers = count()
-        self._shelves: dict[tuple[str, str], _Shelf] = {}
+        self._secrets = SecretShelves(transit, now=now)
 
     async def open_pan(self, sealed: Sealed, *, tenant: str, token: str, reference: str) -> Pan:
         """Open a card number for an act on record: `reference` is `<intent>/<n>`.
@@ -346,25 +343,34 @@ class RevealKeys:
         return await self._digests.of(HmacItem(digest_input(purpose, tenant, content)))
 
     async def processor_secret(self, tenant: str, route: str) -> Mapping[str, str] | None:
-        """Give a route's credentials; None when none are set.
-
-        They are kept for a minute at most, so that revoking our login stops us soon. An absence
-        is not kept: whoever has just set them need not wait.
-        """
-        shelf = self._shelf(tenant, route)
-        async with shelf.lock:  # one caller reads, the others wait for it
-            if shelf.data is None or self._now() - shelf.read_at >= SECRET_SECONDS_MAX:
-                shelf.data = None
-                read_at = self._now()
-                secret = await self._transit.read_secret(f"processor/{tenant}/{route}")
-                if secret is not None:
-                    shelf.data, shelf.read_at = MappingProxyType(dict(secret.data)), read_at
-            return shelf.data
+        """Give a route's credentials; None when none are set. Kept for a minute at most."""
+        return await self._secrets.get(f"processor/{tenant}/{route}")
 
     async def signing_secret(self, tenant: str, key_id: str) -> str | None:
         """Give the base64 secret that was issued with a signing key; None when none was."""
         stored = await self.processor_secret(tenant, signing_secret_name(key_id))
         return None if stored is None else stored.get("secret")
+
+    async def webhook_secrets(self, tenant: str, endpoint: str) -> Mapping[str, str] | None:
+        """Give what signs posts to a merchant's endpoint; None when nothing is set.
+
+        Kept for a minute at most: what another replica put is in force here within that time.
+        """
+        return await self._secrets.get(f"webhook/{tenant}/{endpoint}")
+
+    async def put_webhook_secrets(
+        self, tenant: str, endpoint: str, changes: Mapping[str, str | None]
+    ) -> bool:
+        """Put these names, None taking one away; what else there is stays.
+
+        So that two who rotate at once lose nothing: False when others were quicker each time, and
+        nothing was put. Raises any KeysError; after a timeout it may have been.
+        """
+        path = f"webhook/{tenant}/{endpoint}"
+        try:
+            return await changed(self._transit, path, changes)
+        finally:
+            self._secrets.forget(path)
 
     async def digests(
         self, tenant: str, contents: Sequence[tuple[DigestPurpose, bytes]]
@@ -385,11 +391,3 @@ class RevealKeys:
 
     async def close(self) -> None:
         await self._lanes.close()
-
-    def _shelf(self, tenant: str, route: str) -> _Shelf:
-        shelf = self._shelves.get((tenant, route))
-        if shelf is None:
-            if len(self._shelves) >= SECRETS_MAX:
-                del self._shelves[next(iter(self._shelves))]
-            shelf = self._shelves[tenant, route] = _Shelf()
-        return shelf

@@ -1,13 +1,14 @@
 """What a processor reports about a payment later on, and what follows for its record. Pure.
 
 Events come late, twice and in any order. What is on record after all of them must not depend on
-the order: a result that came from an event yields to a later event only, by the processor's own
-time, and a result that came in the answer to the call itself yields to no event, but that an
-approval may turn out to be none (`late_decline`). What never may live here: where events come from.
+the order: of a result that came from events, the last event by the processor's own time counts, and
+a result that came in the answer to the call itself yields to no event, but that an approval may
+turn out to be none (`late_decline`), and then stays none.
+What never may live here: where events come from.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -42,13 +43,10 @@ _OF_A_PAYMENT: Final[Mapping[Effect, Result]] = {
     Effect.DECLINED: _DECLINED,
     Effect.FAILED: _ERROR,
     Effect.LATE_DECLINE: _DECLINED,
-    # Nothing of this happens to a payment that was not approved.
+    # Nothing of this happens to a payment that was not approved. A void may: of one that is held
+    # for review, or was given up. So may a change that failed, perhaps for that very reason.
     Effect.CAPTURED: _APPROVED,
-    Effect.CAPTURE_FAILED: _APPROVED,
     Effect.REFUNDED: _APPROVED,
-    Effect.REFUND_FAILED: _APPROVED,
-    Effect.VOIDED: _APPROVED,
-    Effect.VOID_FAILED: _APPROVED,
     Effect.DISPUTE_OPENED: _APPROVED,
     Effect.CHARGEBACK: _APPROVED,
     Effect.CHARGEBACK_REVERSED: _APPROVED,
@@ -89,20 +87,30 @@ def implied(effect: Effect, kind: Kind) -> Result | None:
     return change[1] if change is not None and change[0] is kind else None
 
 
-def consequence(known: OnRecord, effect: Effect, at: datetime) -> Result | None:
-    """Return the result that has to be put on record because of an event; None: nothing changes.
+def recorded(known: OnRecord, effect: Effect, at: datetime) -> OnRecord:
+    """Return what has to be on record after an event, the same where it changes nothing.
 
-    What is still under way (`attempted`) changes by its own answer first: look again then.
+    What is still under way (`attempted`) changes by its own answer first: look again then. An event
+    that agrees with an earlier one still moves `evidence_at`: else an event between the two would
+    count or not by when it came. A late decline leaves no `evidence_at`: no event undoes it.
     """
     said = implied(effect, known.kind)
     if said is None or known.state in {State.ATTEMPTED, State.NOT_SENT}:
-        return None
-    if known.state is State.UNKNOWN:
-        return said
+        return known
     if known.evidence_at is not None:
         current = (known.evidence_at, _RANK[known.result] if known.result else -1)
-        return said if (at, _RANK[said]) > current and said is not known.result else None
-    if known.result is Result.PENDING:
-        return said
+        is_later = (at, _RANK[said]) > current
+        return replace(known, result=said, evidence_at=at) if is_later else known
+    if known.state is State.UNKNOWN or known.result is Result.PENDING:
+        return replace(known, state=State.RESOLVED, result=said, evidence_at=at)
     is_undone = known.result is _APPROVED and effect is Effect.LATE_DECLINE
-    return said if is_undone else None
+    return replace(known, state=State.RESOLVED, result=said) if is_undone else known
+
+
+def consequence(known: OnRecord, effect: Effect, at: datetime) -> Result | None:
+    """Return the result that has to be put on record because of an event; None: none.
+
+    Then too `recorded(…).evidence_at` has to be.
+    """
+    after = recorded(known, effect, at).result
+    return after if after is not known.result else None

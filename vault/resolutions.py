@@ -73,22 +73,10 @@ def resolution(
     spent = evidence.result in CONSUMES_CVC or evidence.finding is Finding.GIVEN_UP
     burned = doubt.singles if spent else ()
     resolved = [_line(doubt.tenant, send, evidence, by) for send in doubt.sends]
-    deleted = [
-        Line(
-            TokenDeleted(
-                id=str(new_uuid7(by.now())),
-                tenant=doubt.tenant,
-                actor=by.actor,
-                token=token,
-                reason="used",
-            )
-        )
-        for token in burned
-    ]
     return SettleIntent(
         first=doubt.first,
         settlements=tuple(_settlement(send.intent, evidence) for send in doubt.sends),
-        lines=(*resolved, *deleted),
+        lines=(*resolved, *_deleted(doubt.tenant, burned, by)),
         answer=answer,
         burned=burned,
     )
@@ -141,11 +129,40 @@ class Contradict(SettleIntent):
 
 
 def contradiction(
-    tenant: str, first: str, ended: EndedSend, evidence: Evidence, by: Scribe
+    tenant: str,
+    first: str,
+    ended: EndedSend,
+    evidence: Evidence,
+    by: Scribe,
+    *,
+    singles: tuple[str, ...] = (),
 ) -> Contradict:
-    """Make the unit that says otherwise than what is on record of a send."""
-    line = _line(tenant, ended, evidence, by)
-    return Contradict(first, (_settlement(ended.intent, evidence),), (line,))
+    """Make the unit that says otherwise than what is on record of a send.
+
+    `singles` are tokens for one use that it opened and nobody else has taken since.
+    """
+    burned = singles if evidence.result in CONSUMES_CVC else ()
+    return Contradict(
+        first,
+        (_settlement(ended.intent, evidence),),
+        (_line(tenant, ended, evidence, by), *_deleted(tenant, burned, by)),
+        burned=burned,
+    )
+
+
+def _deleted(tenant: str, tokens: Sequence[str], by: Scribe) -> list[Line]:
+    return [
+        Line(
+            TokenDeleted(
+                id=str(new_uuid7(by.now())),
+                tenant=tenant,
+                actor=by.actor,
+                token=token,
+                reason="used",
+            )
+        )
+        for token in tokens
+    ]
 
 
 def _line(tenant: str, send: DoubtfulSend | EndedSend, evidence: Evidence, by: Scribe) -> Line:

@@ -2,9 +2,9 @@
 
 Here lives the story of a call: get the token, send, look after a 403, halve a batch that was
 refused as a whole, hand each item its own outcome. How a node is reached (transit_nodes), what
-travels (transit_items), what an answer means (transit_answers) and the token's life
-(transit_login) live beside it. No card, record or context is known here, and no exception of a
-library below us gets out.
+travels (transit_items), what an answer means (transit_answers), the token's life (transit_login)
+and what the KV engine is asked (transit_secrets) live beside it. No card, record or context is
+known here, and no exception of a library below us gets out.
 """
 
 import asyncio
@@ -40,6 +40,9 @@ from vault.transit_items import (
 )
 from vault.transit_login import Credentials, Login
 from vault.transit_nodes import Nodes, Pins
+from vault.transit_secrets import Secret, StoredSecrets
+
+__all__ = ["KeyDescription", "Opener", "Sealer", "Secret", "Transit", "VaultAccess"]
 
 OPERATION_SECONDS_MAX: Final = 4.0  # with second tries, a login and all halves of a batch
 THREADS: Final = 8  # more calls in flight make HashiCorp Vault slower, not faster
@@ -85,14 +88,6 @@ class KeyDescription(msgspec.Struct, frozen=True):
     min_available_version: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """What the KV engine holds at a path."""
-
-    data: Mapping[str, str] = field(repr=False)
-    version: int
-
-
 class Sealer(Protocol):
     """The part of the door that the public side is given."""
 
@@ -102,6 +97,7 @@ class Sealer(Protocol):
     async def hmac(
         self, key: str, key_version: int, items: Sequence[HmacItem]
     ) -> list[bytes | CustodyError]: ...
+    async def read_secret(self, path: str) -> Secret | None: ...
 
 
 class Opener(Sealer, Protocol):
@@ -110,10 +106,11 @@ class Opener(Sealer, Protocol):
     async def decrypt(
         self, key: str, items: Sequence[DecryptItem]
     ) -> list[bytes | CustodyError]: ...
-    async def read_secret(self, path: str) -> Secret | None: ...
+    async def last_version(self, path: str) -> int: ...
+    async def write_secret(self, path: str, data: Mapping[str, str], *, cas: int) -> int | None: ...
 
 
-class Transit:
+class Transit(StoredSecrets):
     """The one door to HashiCorp Vault, under one login."""
 
     def __init__(
@@ -125,6 +122,7 @@ class Transit:
         chance: Callable[[], float] = lambda: secrets.randbelow(1000) / 1000,
     ) -> None:
         """Open nothing yet. `chance` gives numbers from 0 to 1, for pauses that must differ."""
+        super().__init__(access.kv_mount)
         self._access = access
         self._observer = observer
         pins = Pins(access.ca_file, access.client_cert_file, access.client_key_file)
@@ -200,65 +198,6 @@ class Transit:
         answer = await self.ask(Request("rotate_key", "POST", path, b"{}", repeatable=False))
         if answer.verdict is not Verdict.ANSWERED:
             raise answer.failure
-
-    # --- secrets ----------------------------------------------------------------------------
-
-    async def read_secret(self, path: str) -> Secret | None:
-        """Read the current version; None where nothing is, or nothing any more."""
-        answer = await self.ask(Request("read_secret", "GET", self._kv_path(path)))
-        if answer.verdict is Verdict.ABSENT:
-            return None
-        stored = data_of(answer, _KvData)
-        return Secret(stored.data, stored.metadata.version)
-
-    async def write_secret(self, path: str, data: Mapping[str, str], *, cas: int) -> int | None:
-        """Write on top of version `cas` (0: nothing); None if another version is there.
-
-        An answer that was lost is not followed by a second write, which would find the first.
-        """
-        body = msgspec.json.encode({"data": data, "options": {"cas": cas}})
-        request = Request("write_secret", "POST", self._kv_path(path), body, repeatable=False)
-        answer = await self.ask(request)
-        if answer.verdict is Verdict.OUTRUN:
-            return None
-        return data_of(answer, _KvVersion).version
-
-    async def last_version(self, path: str) -> int:
-        """Say what `cas` the next write needs, after a deletion too; 0 where nothing ever was."""
-        answer = await self.ask(Request("read_secret", "GET", self._kv_path(path)))
-        if answer.verdict is not Verdict.ABSENT:
-            return data_of(answer, _KvData).metadata.version
-        try:
-            return msgspec.json.decode(answer.data, type=_KvDeleted).metadata.version
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return 0
-
-    async def secret_version(self, path: str) -> int:
-        """Say which version is there, without reading it; 0 where nothing ever was."""
-        where = path_of(self._access.kv_mount, "metadata", *path.split("/"))
-        answer = await self.ask(Request("secret_version", "GET", where))
-        if answer.verdict is Verdict.ABSENT:
-            return 0
-        return data_of(answer, _KvHistory).current_version
-
-    async def list_secrets(self, path: str) -> list[str]:
-        """List the names below a path; one that has names below it ends with a slash."""
-        where = path_of(self._access.kv_mount, "metadata", *path.split("/"))
-        answer = await self.ask(Request("list_secrets", "GET", f"{where}?list=true"))
-        if answer.verdict is Verdict.ABSENT:
-            return []
-        return data_of(answer, _KvNames).keys
-
-    async def destroy_secret(self, path: str, versions: Sequence[int]) -> None:
-        """Destroy what these versions hold, for ever; one that holds nothing is none to fail on."""
-        where = path_of(self._access.kv_mount, "destroy", *path.split("/"))
-        body = msgspec.json.encode({"versions": versions})
-        answer = await self.ask(Request("destroy_secret", "PUT", where, body))
-        if answer.verdict is not Verdict.ANSWERED:
-            raise answer.failure
-
-    def _kv_path(self, path: str) -> str:
-        return path_of(self._access.kv_mount, "data", *path.split("/"))
 
     # --- what we are and may ----------------------------------------------------------------
 
@@ -338,43 +277,6 @@ class Transit:
         if answer.verdict is Verdict.FORBIDDEN and await self._login.found_dead(token):
             answer = await self._nodes.send(request, await self._login.token())
         return answer
-
-
-class _KvMetadata(Unprintable):
-    """`metadata` of a stored secret."""
-
-    version: int
-
-
-class _KvData(Unprintable):
-    """`data` of a read from the KV engine."""
-
-    data: dict[str, str]
-    metadata: _KvMetadata
-
-
-class _KvDeleted(Unprintable):
-    """`data` of a read of what was deleted."""
-
-    metadata: _KvMetadata
-
-
-class _KvVersion(Unprintable):
-    """`data` of a write to the KV engine."""
-
-    version: int
-
-
-class _KvHistory(Unprintable):
-    """`data` of a secret's metadata."""
-
-    current_version: int
-
-
-class _KvNames(Unprintable):
-    """`data` of a list from the KV engine."""
-
-    keys: list[str]
 
 
 class _Signature(Unprintable):

@@ -43,6 +43,7 @@ class Request:
     body: bytes | None = None
     items: int = 1
     repeatable: bool = True  # False: a lost answer must not be followed by a second request
+    content_type: str = "application/json"
 
 
 def is_name(text: str) -> bool:

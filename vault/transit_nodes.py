@@ -56,7 +56,7 @@ class Node:
         """Send one request; give what became of it. Raises nothing."""
         headers = {
             "Accept-Encoding": "identity",
-            "Content-Type": "application/json",
+            "Content-Type": request.content_type,
             "X-Correlation-ID": secrets.token_hex(8),
             "X-Vault-Request": "true",  # a listener may ask for it, against forged requests
         }

@@ -24,6 +24,7 @@ from vault.authorization_table import (
     AuthorizationFilter,
     AuthorizationRow,
     AuthorizationTable,
+    Reported,
 )
 from vault.authorizations import Authorizations
 from vault.ids import authorization_id, intent_of
@@ -127,6 +128,7 @@ def document(row: AuthorizationRow) -> Mapping[str, object]:
         "decline_code": row.decline_code,
         "authorization_code": row.authorization_code,
         "attempts": [_attempt(attempt) for attempt in row.attempts],
+        "events": [_event(event) for event in row.events],
         "ledger": {"index": row.idx, "leaf": row.leaf.hex()},
         "created_at": rfc3339(row.created_at),
         "updated_at": rfc3339(row.updated_at),
@@ -144,6 +146,19 @@ def _attempt(attempt: Attempt) -> Mapping[str, object]:
         "reason": attempt.reason,
         "created_at": rfc3339(attempt.opened_at),
         "ended_at": rfc3339(attempt.ended_at),
+    }
+
+
+def _event(event: Reported) -> Mapping[str, object]:
+    return {
+        "callback": event.callback,
+        "type": event.type,
+        "effect": event.effect,
+        "amount": event.amount,
+        "currency": event.currency,
+        "decline_code": event.decline_code,
+        "at": rfc3339(event.at),
+        "received_at": rfc3339(event.received_at),
     }
 
 

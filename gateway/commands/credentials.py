@@ -1,6 +1,5 @@
 """`panward credentials`: processor keys, which live in HashiCorp Vault and nowhere else."""
 
-import sys
 from collections.abc import Mapping
 from typing import Annotated, Final
 
@@ -20,6 +19,7 @@ from gateway.commands.options import (
     run,
     show,
 )
+from gateway.commands.secret_input import is_secret_line, secret_input, secret_line
 from gateway.config import Config
 from gateway.embedded import list_credentials, set_credential
 from gateway.lanes import (
@@ -34,8 +34,6 @@ from vault.api_keys import SIGNING_SECRET_PREFIX
 from vault.db import Database
 from vault.tenant_table import TenantTable
 
-SECRET_CHARACTERS_MAX: Final = 4096
-INPUT_CHARACTERS_MAX: Final = 1 << 16
 _PEM: Final = (CERTIFICATE_NAME, CERTIFICATE_KEY_NAME)
 _LINES: Final = (KEY_NAME, USER_NAME, SECRET_NAME, MERCHANT_NAME)
 
@@ -63,7 +61,7 @@ def set_(
     as a whole.
     """
     require_one(config, embedded)
-    values = _from_json() if json_values else {KEY_NAME: _from_line()}
+    values = _from_json() if json_values else {KEY_NAME: secret_line("processor key")}
     if user is not None:
         if USER_NAME in values:
             raise typer.BadParameter("the user is given twice")
@@ -72,7 +70,7 @@ def set_(
 
     async def work() -> None:
         async with deployment_of(config, embedded) as found:
-            identity = await _tenant_id(found, tenant)
+            identity = await tenant_id(found, tenant)
             if route not in {one.name for one in found.routes}:
                 fail(f"there is no route {route}")
             version = await set_credential(found, identity, route, values)
@@ -112,16 +110,10 @@ def list_(
 # --- reading what is set --------------------------------------------------------------------
 
 
-def _from_line() -> str:
-    if sys.stdin.isatty():
-        return str(typer.prompt("processor key", hide_input=True)).strip()
-    return _input().strip()
-
-
 def _from_json() -> dict[str, str]:
     """Read the values; what is wrong with them is never quoted."""
     try:
-        values = msgspec.json.decode(_input(), type=dict[str, str])
+        values = msgspec.json.decode(secret_input(), type=dict[str, str])
     except (msgspec.DecodeError, RecursionError):
         values = None
     if not values:
@@ -129,21 +121,12 @@ def _from_json() -> dict[str, str]:
     return values
 
 
-def _input() -> str:
-    text = sys.stdin.read(INPUT_CHARACTERS_MAX + 1)
-    if len(text) > INPUT_CHARACTERS_MAX:
-        raise typer.BadParameter("standard input is too long")
-    return text
-
-
 def _check(values: Mapping[str, str]) -> None:
     """Refuse what could not be sent, while whoever sets it is still there."""
     if not values.keys() <= {*_LINES, *_PEM}:
         raise typer.BadParameter(f"the values have other names: {', '.join((*_LINES, *_PEM))}")
     for name in _LINES:
-        text = values.get(name, " ")
-        fits = 0 < len(text) <= SECRET_CHARACTERS_MAX and text.isascii() and text.isprintable()
-        if not fits:
+        if not is_secret_line(values.get(name, " ")):
             what = "the processor key" if name == KEY_NAME else name
             raise typer.BadParameter(f"{what} must be one line of printable ASCII")
     if not _is_pair(*(values.get(name) for name in _PEM)):
@@ -161,7 +144,7 @@ def _is_pair(certificate: str | None, key: str | None) -> bool:
     return chain[0].public_key() == private.public_key()
 
 
-async def _tenant_id(config: Config, name: str) -> str:
+async def tenant_id(config: Config, name: str) -> str:
     database = await Database.open(config.secret(config.database.runtime_dsn_file))
     try:
         found = await TenantTable(database).named(name)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from gateway.sandbox.calling_back import Destination
 from gateway.sandbox.control import serve_control
 from gateway.sandbox.processor import Processor, Running
 from gateway.sandbox.wire import SandboxCredential
@@ -31,6 +32,7 @@ class Arguments(argparse.Namespace):
     api_key_file: Path
     credentials_file: Path | None
     control_socket: Path | None
+    callbacks_file: Path | None
     unsafe_remember_numbers: bool
     arrivals: Path | None
     state: Path | None
@@ -47,6 +49,7 @@ def parse(arguments: list[str]) -> Arguments:
         "--credentials-file", type=Path, help="JSON: other credentials by account, acct_1 the first"
     )
     add("--control-socket", type=Path, help="where to take commands; its folder must be private")
+    add("--callbacks-file", type=Path, help="JSON: where callbacks go, a list of destinations")
     add("--unsafe-remember-numbers", action="store_true", help="keep card numbers: tests only")
     add("--arrivals", type=Path, help="where to write down what comes: only with the last")
     add("--state", type=Path, help="where to keep charges and keys over a kill: only with the same")
@@ -72,6 +75,8 @@ async def run(arguments: Arguments, *, announce: Callable[[Running], None]) -> N
         arrivals=arguments.arrivals,
         state=arguments.state,
     )
+    for destination in _destinations(arguments.callbacks_file):
+        processor.callbacks.call_back_to(destination)
     stop = _stop_signal()
     async with contextlib.AsyncExitStack() as parts:
         running = await parts.enter_async_context(processor.serve(context, port=arguments.port))
@@ -85,6 +90,10 @@ def _credentials(file: Path | None) -> dict[str, SandboxCredential]:
     if file is None:
         return {}
     return msgspec.json.decode(file.read_bytes(), type=dict[str, SandboxCredential])
+
+
+def _destinations(file: Path | None) -> list[Destination]:
+    return [] if file is None else msgspec.json.decode(file.read_bytes(), type=list[Destination])
 
 
 def _announce(running: Running) -> None:

@@ -21,6 +21,7 @@ from gateway.sandbox.adyen_books import (
     Reply,
     psp_reference,
 )
+from gateway.sandbox.adyen_callbacks import AdyenItem, key_of
 from gateway.sandbox.books import Counts
 from gateway.sandbox.json_body import JsonBody, written
 from gateway.sandbox.replays import KeyTrouble
@@ -35,6 +36,7 @@ _CHECKOUT: Final = re.compile(
     re.ASCII,
 )
 _CLASSIC: Final = re.compile(r"/pal/servlet/([A-Za-z]+)/v[0-9]+/([A-Za-z0-9]+)", re.ASCII)
+_ACCEPTED: Final = 200
 _ERROR: Final = 400  # and above
 _OWN_FAULT: Final = 500  # and above
 _KEY_TROUBLES: Final[Mapping[KeyTrouble, str]] = {
@@ -50,6 +52,7 @@ class Adyen:
     name = "adyen"
     key_lifetime = timedelta(days=7)
     key_characters_max = 64
+    in_order = True  # and queued behind one that is not accepted
 
     def __init__(
         self,
@@ -104,6 +107,25 @@ class Adyen:
     def key_refused(self, trouble: KeyTrouble) -> WireAnswer:
         """Adyen publishes no answer to another body under a used key: here it is refused."""
         return self._refused(AdyenRefusal(UNPROCESSABLE, "704", _KEY_TROUBLES[trouble]))
+
+    # --- callbacks ------------------------------------------------------------------------
+
+    def check_secret(self, secret: str) -> None:
+        key_of(secret)
+
+    def acknowledged(self, status: int, body: bytes) -> bool:
+        return status == _ACCEPTED and body.strip() == b"[accepted]"
+
+    def take_told(self, account: str) -> tuple[AdyenItem, ...]:
+        return self._books[account].take_told()
+
+    def charge_back(self, payment: str) -> str:
+        for account, books in self._books.items():
+            disputed = books.payments.get(payment)
+            if disputed is not None and disputed.verdict.code is None:
+                books.tell("CHARGEBACK", disputed, psp_reference=books.reference())
+                return account
+        raise LookupError
 
     # --- calls ----------------------------------------------------------------------------
 

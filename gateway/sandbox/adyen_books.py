@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
+from gateway.sandbox.adyen_callbacks import AdyenItem, Amount
 from gateway.sandbox.adyen_outcomes import Verdict
 from gateway.sandbox.books import Counts, keep
 from gateway.sandbox.json_body import JsonBody
@@ -22,6 +23,7 @@ NOT_FOUND: Final = 404
 UNPROCESSABLE: Final = 422
 REFERENCE_CHARACTERS: Final = 16
 
+_BRANDS: Final[Mapping[str, str]] = {"mastercard": "mc", "unionpay": "cup"}
 _WRONG: Final[Mapping[CardField, tuple[str, str]]] = {
     "number": ("101", "Invalid card number"),
     "month": ("129", "Expiry Date Invalid: expiry month"),
@@ -66,10 +68,11 @@ class Payment:
 
     psp_reference: str
     reference: str | None
-    amount: object
+    amount: Amount
     verdict: Verdict
     card: ShownCard
     holder: str | None
+    merchant: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ class AdyenBooks:
     payments: dict[str, Payment] = field(default_factory=dict[str, Payment])
     challenged: dict[str, Payment] = field(default_factory=dict[str, Payment])
     stored: dict[str, StoredCard] = field(default_factory=dict[str, StoredCard])
+    _told: list[AdyenItem] = field(default_factory=list[AdyenItem])
 
     def reference(self) -> str:
         return psp_reference(self.new_id)
@@ -101,6 +105,59 @@ class AdyenBooks:
         keep(self.payments, payment.psp_reference, payment)
         self.counts.charges += payment.verdict.result_code == "Authorised"
         self.counts.declines += payment.verdict.result_code == "Refused"
+        self._tell_of(payment)
+
+    def _tell_of(self, payment: Payment) -> None:
+        """Tell its result; what is pending until then turns out well."""
+        verdict = payment.verdict
+        reason = f"{payment.psp_reference[-6:]}:{payment.card.last4}"
+        self._told.append(
+            AdyenItem(
+                amount=payment.amount,
+                event_code="AUTHORISATION",
+                event_date=self._event_date(),
+                merchant_account_code=payment.merchant,
+                merchant_reference=payment.reference or "",
+                operations=("CANCEL", "CAPTURE", "REFUND") if verdict.code is None else (),
+                payment_method=brand(payment.card.brand),
+                psp_reference=payment.psp_reference,
+                reason=verdict.reason or reason,
+                success="true" if verdict.code is None else "false",
+            )
+        )
+
+    def tell(
+        self,
+        event_code: str,
+        payment: Payment,
+        *,
+        psp_reference: str,
+        amount: Amount | None = None,
+        reference: str | None = None,
+    ) -> None:
+        """Report what was done to a payment: it went well."""
+        self._told.append(
+            AdyenItem(
+                amount=amount or payment.amount,
+                event_code=event_code,
+                event_date=self._event_date(),
+                merchant_account_code=payment.merchant,
+                merchant_reference=reference or payment.reference or "",
+                original_reference=payment.psp_reference,
+                payment_method=brand(payment.card.brand),
+                psp_reference=psp_reference,
+                success="true",
+            )
+        )
+
+    def take_told(self) -> tuple[AdyenItem, ...]:
+        """Return what happened since this was last asked."""
+        told = tuple(self._told)
+        self._told.clear()
+        return told
+
+    def _event_date(self) -> str:
+        return self.now().isoformat(timespec="seconds")
 
     def store(self, card: ShownCard, shopper: str | None, holder: str | None) -> StoredCard:
         stored = StoredCard(self.reference(), shopper, card, holder)
@@ -118,6 +175,11 @@ def psp_reference(new_id: Callable[[str], str]) -> str:
     return new_id("")[:REFERENCE_CHARACTERS].upper()
 
 
+def brand(name: str) -> str:
+    """Give a brand the name that it has at Adyen."""
+    return _BRANDS.get(name, name)
+
+
 def unprocessable(code: str, message: str) -> AdyenRefusal:
     return AdyenRefusal(UNPROCESSABLE, code, message)
 
@@ -129,9 +191,11 @@ def required(body: JsonBody, path: str, code: str) -> str:
     return found
 
 
-def check_merchant(body: JsonBody) -> None:
-    if body.text("merchantAccount") is None:
+def check_merchant(body: JsonBody) -> str:
+    merchant = body.text("merchantAccount")
+    if merchant is None:
         raise AdyenRefusal(FORBIDDEN, "901", "Invalid Merchant Account", "security")
+    return merchant
 
 
 def read_card(card: JsonBody, *, at: datetime) -> SentCard:
@@ -156,7 +220,7 @@ def _cvc(card: JsonBody) -> str | None:
     return found if found is None or isinstance(found, str) else "?"
 
 
-def amount_of(body: JsonBody, path: str = "amount") -> Mapping[str, object]:
+def amount_of(body: JsonBody, path: str = "amount") -> Amount:
     value, currency = body.whole(f"{path}.value"), body.text(f"{path}.currency")
     if value is None or currency is None:
         raise unprocessable("100", f"Required object '{path}' is not provided.")
@@ -164,4 +228,4 @@ def amount_of(body: JsonBody, path: str = "amount") -> Mapping[str, object]:
         raise unprocessable("137", "Invalid amount specified")
     if not (len(currency) == 3 and currency.isascii() and currency.isupper()):  # noqa: PLR2004 - ISO 4217
         raise unprocessable("138", "Unsupported currency specified")
-    return {"currency": currency, "value": value}
+    return Amount(currency=currency, value=value)

@@ -17,11 +17,13 @@ from gateway.sandbox.adyen_books import (
     Reply,
     StoredCard,
     amount_of,
+    brand,
     check_merchant,
     read_card,
     required,
     unprocessable,
 )
+from gateway.sandbox.adyen_callbacks import Amount
 from gateway.sandbox.adyen_outcomes import (
     NOT_AUTHENTICATED,
     Challenge,
@@ -36,7 +38,6 @@ OK: Final = 200
 CREATED: Final = 201
 FAILED_SUFFIX: Final = ".failed"  # what a shopper brings back who did not prove who they are
 
-_BRANDS: Final[Mapping[str, str]] = {"mastercard": "mc", "unionpay": "cup"}
 _BIN: Final = re.compile(r"[0-9]{6,11}", re.ASCII)
 _CVC_MATCHES: Final = frozenset({"737", "7373"})  # those published for testing
 _CARD_TYPES: Final = frozenset({None, "scheme", "card", "bcmc"})
@@ -65,7 +66,7 @@ def answered(books: AdyenBooks, method: str, path: str, body: JsonBody, query: s
 
 
 def _pay(books: AdyenBooks, body: JsonBody) -> Reply:
-    check_merchant(body)
+    merchant = check_merchant(body)
     amount = amount_of(body)
     reference = required(body, "reference", "130")
     method = body.within("paymentMethod")
@@ -79,7 +80,7 @@ def _pay(books: AdyenBooks, body: JsonBody) -> Reply:
         sent = read_card(method, at=books.now())
         number, card, holder = sent.number, sent.shown, method.text("holderName")
     verdict = verdict_on(body, holder)
-    payment = Payment(books.reference(), reference, amount, verdict, card, holder)
+    payment = Payment(books.reference(), reference, amount, verdict, card, holder, merchant)
     challenge = challenge_for(body, number, holder)
     if challenge is not None:
         return _challenged(books, payment, challenge)
@@ -128,10 +129,6 @@ def shown(card: ShownCard) -> dict[str, str]:
         "expiryDate": f"{card.month}/{card.year}",
         "paymentMethod": brand(card.brand),
     }
-
-
-def brand(name: str) -> str:
-    return _BRANDS.get(name, name)
 
 
 def _cvc_result(cvc: str) -> str:
@@ -189,12 +186,21 @@ def _details(books: AdyenBooks, body: JsonBody) -> Reply:
 # --- modifications ------------------------------------------------------------------------
 
 
-def _modified(books: AdyenBooks, body: JsonBody, payment: Payment) -> dict[str, object]:
+def _modified(
+    books: AdyenBooks,
+    body: JsonBody,
+    payment: Payment,
+    event_code: str,
+    amount: Amount | None = None,
+) -> dict[str, object]:
+    """Say that it was received, and report its end."""
+    psp_reference, reference = books.reference(), body.text("reference")
+    books.tell(event_code, payment, psp_reference=psp_reference, amount=amount, reference=reference)
     return {
         "merchantAccount": body.text("merchantAccount"),
         "paymentPspReference": payment.psp_reference,
-        "pspReference": books.reference(),
-        "reference": body.text("reference"),
+        "pspReference": psp_reference,
+        "reference": reference,
         "status": "received",
     }
 
@@ -202,41 +208,47 @@ def _modified(books: AdyenBooks, body: JsonBody, payment: Payment) -> dict[str, 
 def _capture(books: AdyenBooks, body: JsonBody, payment: Payment) -> Reply:
     amount = amount_of(body)
     books.counts.captures += 1
-    return Reply(CREATED, _modified(books, body, payment) | {"amount": amount})
+    modified = _modified(books, body, payment, "CAPTURE", amount)
+    return Reply(CREATED, modified | {"amount": amount})
 
 
 def _cancel(books: AdyenBooks, body: JsonBody, payment: Payment) -> Reply:
     books.counts.cancels += 1
-    return Reply(CREATED, _modified(books, body, payment))
+    return Reply(CREATED, _modified(books, body, payment, "CANCELLATION"))
 
 
 def _refund(books: AdyenBooks, body: JsonBody, payment: Payment) -> Reply:
     amount = amount_of(body)
     books.counts.refunds += 1
-    return Reply(CREATED, _modified(books, body, payment) | {"amount": amount})
+    modified = _modified(books, body, payment, "REFUND", amount)
+    return Reply(CREATED, modified | {"amount": amount})
 
 
 def _reverse(books: AdyenBooks, body: JsonBody, payment: Payment) -> Reply:
     """Refund or cancel, whichever is still possible."""
     books.counts.refunds += 1
-    return Reply(CREATED, _modified(books, body, payment))
+    return Reply(CREATED, _modified(books, body, payment, "CANCEL_OR_REFUND"))
 
 
 def _update_amount(books: AdyenBooks, body: JsonBody, payment: Payment) -> Reply:
     amount = amount_of(body)
     payment.amount = amount
-    return Reply(CREATED, _modified(books, body, payment) | {"amount": amount})
+    modified = _modified(books, body, payment, "AUTHORISATION_ADJUSTMENT", amount)
+    return Reply(CREATED, modified | {"amount": amount})
 
 
 def _cancel_by_reference(books: AdyenBooks, body: JsonBody) -> Reply:
     check_merchant(body)
     named = required(body, "paymentReference", "167")
     books.counts.cancels += 1
+    psp_reference, reference = books.reference(), body.text("reference")
+    for payment in [each for each in books.payments.values() if each.reference == named][-1:]:
+        books.tell("TECHNICAL_CANCEL", payment, psp_reference=psp_reference, reference=reference)
     said: dict[str, object] = {
         "merchantAccount": body.text("merchantAccount"),
         "paymentReference": named,
-        "pspReference": books.reference(),
-        "reference": body.text("reference"),
+        "pspReference": psp_reference,
+        "reference": reference,
         "status": "received",
     }
     return Reply(CREATED, said)

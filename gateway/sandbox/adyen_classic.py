@@ -13,13 +13,22 @@ from gateway.sandbox.adyen_books import (
     Payment,
     Reply,
     amount_of,
+    brand,
     check_merchant,
     read_card,
     required,
 )
-from gateway.sandbox.adyen_checkout import OK, brand, checked_number, hold_back, proven, shown
+from gateway.sandbox.adyen_callbacks import Amount
+from gateway.sandbox.adyen_checkout import OK, checked_number, hold_back, proven, shown
 from gateway.sandbox.adyen_outcomes import challenge_for, verdict_on
 from gateway.sandbox.json_body import JsonBody
+
+_EVENT_CODES: Final[Mapping[str, str]] = {
+    "capture": "CAPTURE",
+    "cancel": "CANCELLATION",
+    "refund": "REFUND",
+    "cancelOrRefund": "CANCEL_OR_REFUND",
+}
 
 Act = Callable[[AdyenBooks, JsonBody], Reply]
 
@@ -49,7 +58,8 @@ def _payment(books: AdyenBooks, body: JsonBody) -> tuple[Payment, str]:
     sent = read_card(card, at=books.now())
     holder = required(card, "holderName", "104")
     verdict = verdict_on(body, holder)
-    payment = Payment(books.reference(), reference, amount, verdict, sent.shown, holder)
+    merchant = check_merchant(body)
+    payment = Payment(books.reference(), reference, amount, verdict, sent.shown, holder, merchant)
     return payment, sent.number
 
 
@@ -88,14 +98,23 @@ def _result_of(payment: Payment) -> dict[str, object]:
     return result
 
 
-def _received(books: AdyenBooks, body: JsonBody, what: str) -> Reply:
-    books.original(body.text("originalReference"))
-    return Reply(OK, {"pspReference": books.reference(), "response": f"[{what}-received]"})
+def _received(books: AdyenBooks, body: JsonBody, what: str, amount: Amount | None = None) -> Reply:
+    """Say that it was received, and report its end."""
+    payment = books.original(body.text("originalReference"))
+    psp_reference, reference = books.reference(), body.text("reference")
+    books.tell(
+        _EVENT_CODES[what],
+        payment,
+        psp_reference=psp_reference,
+        amount=amount,
+        reference=reference,
+    )
+    return Reply(OK, {"pspReference": psp_reference, "response": f"[{what}-received]"})
 
 
 def _capture(books: AdyenBooks, body: JsonBody) -> Reply:
-    amount_of(body, "modificationAmount")
-    reply = _received(books, body, "capture")
+    amount = amount_of(body, "modificationAmount")
+    reply = _received(books, body, "capture", amount)
     books.counts.captures += 1
     return reply
 
@@ -107,8 +126,8 @@ def _cancel(books: AdyenBooks, body: JsonBody) -> Reply:
 
 
 def _refund(books: AdyenBooks, body: JsonBody) -> Reply:
-    amount_of(body, "modificationAmount")
-    reply = _received(books, body, "refund")
+    amount = amount_of(body, "modificationAmount")
+    reply = _received(books, body, "refund", amount)
     books.counts.refunds += 1
     return reply
 

@@ -20,9 +20,11 @@ from gateway.sandbox.objects import (
     PaymentMethod,
     Refund,
     SetupIntent,
+    StripeObject,
     Token,
 )
 from gateway.sandbox.refusals import not_found
+from gateway.sandbox.stripe_callbacks import StripeEvent
 
 T = TypeVar("T")
 
@@ -67,6 +69,7 @@ class Books:
     refunds: dict[str, Refund] = field(default_factory=dict[str, Refund])
     cards: dict[str, KeptCard] = field(default_factory=dict[str, KeptCard])  # by pm_ or tok_
     _changed: dict[str, Charge] = field(default_factory=dict[str, Charge])
+    _told: list[StripeEvent] = field(default_factory=list[StripeEvent])
 
     def created(self) -> int:
         return int(self.now().timestamp())
@@ -81,6 +84,17 @@ class Books:
         changed = tuple(self._changed.values())
         self._changed.clear()
         return changed
+
+    def tell(self, type_: str, about: StripeObject, payment: str) -> None:
+        """Report this of a payment; what it is about is shown as it is now."""
+        id_, created = self.new_id("evt"), self.created()
+        self._told.append(StripeEvent.of(id_, type_, created, payment, about))
+
+    def take_told(self) -> tuple[StripeEvent, ...]:
+        """Return what happened since this was last asked."""
+        told = tuple(self._told)
+        self._told.clear()
+        return told
 
     def kept(self, card: Card) -> KeptCard:
         digest = hashlib.blake2b(

@@ -11,6 +11,7 @@ from typing import Final
 
 from gateway.sandbox.accounts import ApiKeys, bearer
 from gateway.sandbox.books import Counts
+from gateway.sandbox.callbacks import is_success
 from gateway.sandbox.checkout_com_books import (
     UNAUTHORIZED,
     UNPROCESSABLE,
@@ -18,6 +19,7 @@ from gateway.sandbox.checkout_com_books import (
     CheckoutRefusal,
     new_id,
 )
+from gateway.sandbox.checkout_com_callbacks import CheckoutEvent
 from gateway.sandbox.checkout_com_payments import Reply, answered, listed
 from gateway.sandbox.json_body import JsonBody, written
 from gateway.sandbox.replays import KeyTrouble
@@ -46,6 +48,7 @@ class CheckoutCom:
     name = "checkout_com"
     key_lifetime = timedelta(hours=24)
     key_characters_max = 255
+    in_order = False
 
     def __init__(
         self,
@@ -102,6 +105,26 @@ class CheckoutCom:
 
     def key_refused(self, trouble: KeyTrouble) -> WireAnswer:
         return self._refused(CheckoutRefusal(*_KEY_TROUBLES[trouble]))
+
+    # --- callbacks ------------------------------------------------------------------------
+
+    def check_secret(self, secret: str) -> None:
+        if not secret:
+            raise ValueError("a secret is a text")
+
+    def acknowledged(self, status: int, body: bytes) -> bool:  # noqa: ARG002 - any
+        return is_success(status)
+
+    def take_told(self, account: str) -> tuple[CheckoutEvent, ...]:
+        return self._books[account].take_told()
+
+    def charge_back(self, payment: str) -> str:
+        for account, books in self._books.items():
+            disputed = books.payments.get(payment)
+            if disputed is not None and disputed.captured:
+                books.tell_of_dispute(disputed)
+                return account
+        raise LookupError
 
     # --- calls ----------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from gateway.sandbox.books import Counts, keep
+from gateway.sandbox.checkout_com_callbacks import CheckoutEvent
 from gateway.sandbox.json_body import JsonBody
 from gateway.sandbox.sent_card import CardField, ShownCard, WrongCard, sent_card
 
@@ -18,6 +19,15 @@ FORBIDDEN: Final = 403
 NOT_FOUND: Final = 404
 UNPROCESSABLE: Final = 422
 ID_CHARACTERS: Final = 26
+SCHEMES: Final[Mapping[str, str]] = {
+    "visa": "Visa",
+    "mastercard": "Mastercard",
+    "amex": "American Express",
+    "discover": "Discover",
+    "diners": "Diners Club International",
+    "jcb": "JCB",
+    "unionpay": "UnionPay",
+}
 
 _WRONG: Final[Mapping[CardField, str]] = {
     "number": "card_number_invalid",
@@ -92,6 +102,7 @@ class Payment:
     captured: int = 0
     refunded: int = 0
     voided: bool = False
+    action_id: str = ""  # of the authorization
 
     @property
     def status(self) -> str:
@@ -118,6 +129,7 @@ class CheckoutBooks:
     payments: dict[str, Payment] = field(default_factory=dict[str, Payment])
     tokens: dict[str, KeptCard] = field(default_factory=dict[str, KeptCard])
     instruments: dict[str, KeptCard] = field(default_factory=dict[str, KeptCard])
+    _told: list[CheckoutEvent] = field(default_factory=list[CheckoutEvent])
 
     def new_id(self, prefix: str) -> str:
         return new_id(self.random_id, prefix)
@@ -130,8 +142,64 @@ class CheckoutBooks:
         payment.verdict = payment.card.verdict
         self.counts.charges += payment.verdict.approved and payment.amount > 0
         self.counts.declines += not payment.verdict.approved
-        if payment.verdict.approved and payment.capture:
+        payment.action_id = self.new_id("act")
+        self._tell_result(payment)
+        if payment.verdict.approved and payment.capture and payment.amount:
             payment.captured = payment.amount
+            self.tell("payment_captured", payment, self.new_id("act"), payment.amount)
+
+    def _tell_result(self, payment: Payment) -> None:
+        assert payment.verdict is not None  # it is settled
+        approved = payment.verdict.approved
+        if payment.amount:
+            type_ = "payment_approved" if approved else "payment_declined"
+        else:
+            type_ = "card_verified" if approved else "card_verification_declined"
+        self.tell(type_, payment, payment.action_id, payment.amount)
+
+    def tell(
+        self,
+        type_: str,
+        payment: Payment,
+        action_id: str,
+        amount: int,
+        reference: str | None = None,
+    ) -> None:
+        """Report this of a payment, or of what was done to it."""
+        assert payment.verdict is not None  # there is nothing to report before
+        data: dict[str, object] = {
+            "id": payment.id,
+            "action_id": action_id,
+            "amount": amount,
+            "currency": payment.currency,
+            "reference": reference or payment.reference,
+            "processed_on": self.time(),
+            "response_code": payment.verdict.code,
+            "response_summary": payment.verdict.summary,
+        }
+        self._report(type_, payment, data)
+
+    def tell_of_dispute(self, payment: Payment) -> None:
+        """Report an object of its own, which names the payment."""
+        data: dict[str, object] = {
+            "id": self.new_id("dsp"),
+            "payment_id": payment.id,
+            "payment_reference": payment.reference,
+            "amount": payment.captured,
+            "currency": payment.currency,
+            "category": "fraudulent",
+        }
+        self._report("dispute_received", payment, data)
+
+    def _report(self, type_: str, payment: Payment, data: Mapping[str, object]) -> None:
+        event = CheckoutEvent(self.new_id("evt"), type_, self.time(), payment.id, data)
+        self._told.append(event)
+
+    def take_told(self) -> tuple[CheckoutEvent, ...]:
+        """Return what happened since this was last asked."""
+        told = tuple(self._told)
+        self._told.clear()
+        return told
 
     def add(self, payment: Payment) -> None:
         keep(self.payments, payment.id, payment)

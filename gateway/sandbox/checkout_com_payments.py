@@ -15,6 +15,7 @@ from gateway.sandbox.checkout_com_books import (
     APPROVED,
     FORBIDDEN,
     NOT_FOUND,
+    SCHEMES,
     CheckoutBooks,
     CheckoutRefusal,
     KeptCard,
@@ -32,16 +33,6 @@ AMOUNT_MAX: Final = 9_999_999_999
 LIST_MAX: Final = 100
 
 _NUMBER: Final = re.compile("[0-9]{1,6}")
-
-_SCHEMES: Final[Mapping[str, str]] = {
-    "visa": "Visa",
-    "mastercard": "Mastercard",
-    "amex": "American Express",
-    "discover": "Discover",
-    "diners": "Diners Club International",
-    "jcb": "JCB",
-    "unionpay": "UnionPay",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +74,7 @@ def listed(books: CheckoutBooks, query: str) -> Reply:
     found = [one for one in books.payments.values() if one.reference == asked["reference"]]
     found.reverse()
     page = found[int(skip) : int(skip) + int(limit)]
-    said = [_shown(one, books, at_once=False) if one.verdict else _waiting(one) for one in page]
+    said = [_shown(one, at_once=False) if one.verdict else _waiting(one) for one in page]
     total = {"limit": int(limit), "skip": int(skip), "total_count": len(found)}
     return Reply(OK, total | {"data": said})
 
@@ -115,7 +106,7 @@ def _pay(books: CheckoutBooks, body: JsonBody) -> Reply:
     if body.at("3ds.enabled") is True:
         return Reply(ACCEPTED, _challenged(payment))
     books.settle(payment)
-    return Reply(CREATED, _shown(payment, books, at_once=True))
+    return Reply(CREATED, _shown(payment, at_once=True))
 
 
 def _amount(body: JsonBody, *, most: int, unless_given: int) -> int:
@@ -202,17 +193,17 @@ def _retrieved(books: CheckoutBooks, id_: str) -> Reply:
     payment = books.payment(id_)
     if payment.verdict is None:
         books.settle(payment)
-    return Reply(OK, _shown(payment, books, at_once=False))
+    return Reply(OK, _shown(payment, at_once=False))
 
 
-def _shown(payment: Payment, books: CheckoutBooks, *, at_once: bool) -> dict[str, object]:
+def _shown(payment: Payment, *, at_once: bool) -> dict[str, object]:
     """Show a payment; at first one that is captured at once is not yet."""
     verdict = payment.verdict
     assert verdict is not None  # it is settled
     early = at_once and payment.status == "Captured"
     shown: dict[str, object] = {
         "id": payment.id,
-        "action_id": books.new_id("act"),
+        "action_id": payment.action_id,
         "amount": payment.amount,
         "currency": payment.currency,
         "approved": verdict.approved,
@@ -246,7 +237,7 @@ def _card(card: KeptCard) -> dict[str, object]:
     return {
         "expiry_month": shown.month,
         "expiry_year": shown.year,
-        "scheme": _SCHEMES.get(shown.brand, shown.brand),
+        "scheme": SCHEMES.get(shown.brand, shown.brand),
         "last4": shown.last4,
         "bin": shown.bin,
         "card_type": "CREDIT",
@@ -269,22 +260,22 @@ def _capture(books: CheckoutBooks, body: JsonBody, payment: Payment) -> Reply:
     _only_if(payment.status == "Authorized")
     payment.captured = _amount(body, most=payment.amount, unless_given=payment.amount)
     books.counts.captures += 1
-    return _accepted(books, body, payment)
+    return _accepted(books, body, payment, "payment_captured", payment.captured)
 
 
 def _void(books: CheckoutBooks, body: JsonBody, payment: Payment) -> Reply:
     _only_if(payment.status == "Authorized")
     payment.voided = True
     books.counts.cancels += 1
-    return _accepted(books, body, payment)
+    return _accepted(books, body, payment, "payment_voided", payment.amount)
 
 
 def _refund(books: CheckoutBooks, body: JsonBody, payment: Payment) -> Reply:
     left = payment.captured - payment.refunded
     _only_if(left > 0)
-    payment.refunded += _amount(body, most=left, unless_given=left)
+    payment.refunded += (amount := _amount(body, most=left, unless_given=left))
     books.counts.refunds += 1
-    return _accepted(books, body, payment)
+    return _accepted(books, body, payment, "payment_refunded", amount)
 
 
 def _reverse(books: CheckoutBooks, body: JsonBody, payment: Payment) -> Reply:
@@ -296,7 +287,7 @@ def _cancel(books: CheckoutBooks, body: JsonBody, payment: Payment) -> Reply:
     """End the scheduled retries of a declined payment."""
     _only_if(payment.status == "Declined")
     books.counts.cancels += 1
-    return _accepted(books, body, payment)
+    return _accepted(books, body, payment, "payment_canceled", payment.amount)
 
 
 def _increase(books: CheckoutBooks, body: JsonBody, payment: Payment) -> Reply:
@@ -320,10 +311,15 @@ def _only_if(allowed: bool) -> None:  # noqa: FBT001 - reads as a sentence
         raise CheckoutRefusal(FORBIDDEN)
 
 
-def _accepted(books: CheckoutBooks, body: JsonBody, payment: Payment) -> Reply:
+def _accepted(
+    books: CheckoutBooks, body: JsonBody, payment: Payment, type_: str, amount: int
+) -> Reply:
+    """Say that it was taken on, and report its end."""
+    action, reference = books.new_id("act"), body.text("reference")
+    books.tell(type_, payment, action, amount, reference)
     said: dict[str, object] = {
-        "action_id": books.new_id("act"),
-        "reference": body.text("reference"),
+        "action_id": action,
+        "reference": reference,
         "_links": {"payment": {"href": _href(payment)}},
     }
     return Reply(ACCEPTED, said)

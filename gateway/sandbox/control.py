@@ -1,19 +1,20 @@
 """Steering simulated processors that run as a process of their own: JSON on a Unix socket.
 
-`GET /state` tells what it counted and received (masked); `GET /numbers` the numbers in full, only
-where it was started to remember them; `POST /do` asks for a mishap; `DELETE /received` forgets.
-The socket's folder decides who may: there is no other check.
+`GET /state` tells what it counted, received (masked) and sent as callbacks; `GET /numbers` the
+numbers in full, only where it was started to remember them; `POST /do` asks for a mishap;
+`DELETE /received` forgets. The socket's folder decides who may: there is no other check.
 """
 
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final, assert_never
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from gateway.sandbox.behavior import Point
+from gateway.sandbox.callback_control import CallbackCommand, obey_about_callbacks
 from gateway.sandbox.echo import EchoPlace
 from gateway.sandbox.edge import SILENT
 from gateway.sandbox.processor import CLOSING_SECONDS, Processor
@@ -93,10 +94,12 @@ Command = (
     | Hold
     | Release
     | Behave
+    | CallbackCommand
 )
 
 
 def obey(processor: Processor, command: Command) -> None:  # noqa: C901 - one case a command
+    """Do it; a ValueError, LookupError or OSError where it cannot be done."""
     match command:
         case LoseNextAnswer(half):
             processor.lose_next_answer(half=half)
@@ -118,8 +121,8 @@ def obey(processor: Processor, command: Command) -> None:  # noqa: C901 - one ca
             processor.release()
         case Behave():
             processor.behave()
-        case _ as unreachable:
-            assert_never(unreachable)
+        case _:
+            obey_about_callbacks(processor, command)
 
 
 class Control:
@@ -149,7 +152,10 @@ class Control:
             }
             for call in self._processor.received
         ]
-        return _json({"counts": self._processor.counts, "received": received})
+        callbacks = self._processor.callbacks
+        told = {"counts": callbacks.counts, "recent": callbacks.recent}
+        counts = self._processor.counts
+        return _json({"counts": counts, "received": received, "callbacks": told})
 
     async def numbers(self, _request: web.Request) -> web.Response:
         try:
@@ -163,7 +169,10 @@ class Control:
             command = msgspec.json.decode(await request.read(), type=Command)
         except msgspec.DecodeError:
             return _json({"error": "no such command, or wrong arguments"}, status=400)
-        obey(self._processor, command)
+        try:
+            obey(self._processor, command)
+        except (ValueError, LookupError, OSError):
+            return _json({"error": "this cannot be done"}, status=400)
         return web.Response(status=204)
 
     async def forget(self, _request: web.Request) -> web.Response:

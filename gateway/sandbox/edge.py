@@ -22,6 +22,7 @@ from gateway.sandbox.behavior import (
     Redirect,
 )
 from gateway.sandbox.books import Counts
+from gateway.sandbox.calling_back import CallingBack
 from gateway.sandbox.echo import echoed
 from gateway.sandbox.journal import Carried, Journal, KeepsCharges
 from gateway.sandbox.objects import Charge
@@ -64,6 +65,7 @@ class Edge:
         memory: Memory,
         replays: Replays,
         journal: Journal,
+        callbacks: CallingBack,
         new_id: Callable[[str], str],
         now: Callable[[], datetime],
     ) -> None:
@@ -73,6 +75,7 @@ class Edge:
         self._memory = memory
         self._replays = replays
         self._journal = journal
+        self._callbacks = callbacks
         self._new_id = new_id
         self._now = now
 
@@ -111,6 +114,7 @@ class Edge:
             await self._behavior.gate.passed("request")
             answer, charges = self._carried_out(arrived)
             self._write_down(arrived, account, charges)
+            self._callbacks.tell(simulated, account)
             return answer
         try:
             return await self._once(arrived, Place(simulated.name, account, key), simulated)
@@ -130,6 +134,7 @@ class Edge:
         finally:
             kept = self._replays.end(place, answer)
         self._write_down(arrived, place.account, charges, kept)
+        self._callbacks.tell(arrived.simulated, place.account)
         return answer
 
     def _carried_out(self, arrived: _Arrived) -> tuple[WireAnswer, int]:

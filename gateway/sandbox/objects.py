@@ -161,6 +161,17 @@ class Refund(StripeObject, tag="refund"):
     status: Literal["succeeded"] = "succeeded"
 
 
+class Dispute(StripeObject, tag="dispute"):
+    """A payment that its shopper wants back from the issuer."""
+
+    amount: int
+    currency: str
+    charge: str
+    payment_intent: str | None = None
+    reason: str = "fraudulent"
+    status: Literal["needs_response"] = "needs_response"
+
+
 class File(StripeObject, tag="file"):
     """A file that was uploaded."""
 

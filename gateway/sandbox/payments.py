@@ -10,6 +10,7 @@ from gateway.sandbox.cards import Challenged, Declined
 from gateway.sandbox.objects import (
     Charge,
     ChargedCard,
+    Dispute,
     PaymentIntent,
     PaymentMethodDetails,
     Refund,
@@ -91,6 +92,7 @@ def capture_payment_intent(books: Books, params: Params, id_: str) -> PaymentInt
     _capture(books, _charge_of(books, intent), amount)
     intent.status = "succeeded"
     intent.amount_capturable, intent.amount_received = 0, amount
+    books.tell("payment_intent.succeeded", intent, intent.id)
     return _expanded(books, intent, params)
 
 
@@ -101,6 +103,7 @@ def cancel_payment_intent(books: Books, params: Params, id_: str) -> PaymentInte
     intent.status, intent.amount_capturable = "canceled", 0
     intent.cancellation_reason = params.text("cancellation_reason")
     books.counts.cancels += 1
+    books.tell("payment_intent.canceled", intent, intent.id)
     return intent
 
 
@@ -127,9 +130,11 @@ def _pay(books: Books, intent: PaymentIntent, card: KeptCard) -> None:
     intent.latest_charge, intent.last_payment_error, intent.next_action = charge.id, None, None
     if manual:
         intent.status, intent.amount_capturable = "requires_capture", intent.amount
+        books.tell("payment_intent.amount_capturable_updated", intent, intent.id)
         return
     charge.captured, charge.amount_captured = True, charge.amount
     intent.status, intent.amount_received = "succeeded", intent.amount
+    books.tell("payment_intent.succeeded", intent, intent.id)
 
 
 def _intent_declined(
@@ -140,6 +145,7 @@ def _intent_declined(
     intent.status, intent.payment_method = "requires_payment_method", None
     intent.latest_charge = charge.id
     intent.last_payment_error = last_error(outcome, charge=charge.id)
+    books.tell("payment_intent.payment_failed", intent, intent.id)
     refusal = declined(outcome)
     refusal.error.charge, refusal.error.payment_intent = charge.id, intent
     return refusal
@@ -172,6 +178,7 @@ def create_charge(books: Books, params: Params) -> Charge:
     if isinstance(outcome, Declined):
         failed = _new_charge(books, card, amount, currency, approved=False)
         failed.failure_code = outcome.code
+        books.tell("charge.failed", failed, failed.id)
         refusal = declined(outcome)
         refusal.error.charge = failed.id
         raise refusal
@@ -179,6 +186,7 @@ def create_charge(books: Books, params: Params) -> Charge:
     charge.description, charge.metadata = params.text("description"), params.under("metadata")
     if capture:
         charge.captured, charge.amount_captured = True, amount
+    books.tell("charge.succeeded", charge, charge.id)
     return charge
 
 
@@ -194,6 +202,7 @@ def capture_charge(books: Books, params: Params, id_: str) -> Charge:
     if amount > charge.amount:
         raise invalid("amount", "This is more than can be captured.")
     _capture(books, charge, amount)
+    books.tell("charge.captured", charge, charge.id)
     return charge
 
 
@@ -257,6 +266,7 @@ def create_refund(books: Books, params: Params) -> Refund:
     books.keep_charge(charge)
     keep(books.refunds, refund.id, refund)
     books.counts.refunds += 1
+    books.tell("charge.refunded", charge, _payment_of(charge))
     return refund
 
 
@@ -273,6 +283,31 @@ def _charge_to_refund(books: Books, params: Params) -> Charge:
     if intent.latest_charge is None:
         raise unexpected_state("payment_intent", intent.status)
     return _charge_of(books, intent)
+
+
+# --- disputes -----------------------------------------------------------------------------
+
+
+def charge_back(books: Books, payment: str) -> bool:
+    """Let a shopper dispute a payment; False: there is none of this id."""
+    intent = books.payment_intents.get(payment)
+    charge = books.charges.get(payment) if intent is None else _charge_of(books, intent)
+    if charge is None or not charge.paid:
+        return False
+    dispute = Dispute(
+        id=books.new_id("dp"),
+        created=books.created(),
+        amount=charge.amount_captured,
+        currency=charge.currency,
+        charge=charge.id,
+        payment_intent=charge.payment_intent,
+    )
+    books.tell("charge.dispute.created", dispute, _payment_of(charge))
+    return True
+
+
+def _payment_of(charge: Charge) -> str:
+    return charge.payment_intent or charge.id
 
 
 # --- what several read --------------------------------------------------------------------

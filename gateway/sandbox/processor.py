@@ -32,6 +32,8 @@ from gateway.sandbox.behavior import (
     Redirect,
 )
 from gateway.sandbox.books import Counts
+from gateway.sandbox.callbacks import CallingProcessor, CallsBack
+from gateway.sandbox.calling_back import CallingBack
 from gateway.sandbox.echo import EchoPlace
 from gateway.sandbox.edge import SILENT, Edge
 from gateway.sandbox.journal import Journal, KeepsCharges, StateFile, new_keys
@@ -93,6 +95,8 @@ class Processor:
             fingerprint_key=keys.fingerprint,
         )
         replays = Replays(keys.replays)
+        self._processors = {each.name: each for each in processors}
+        self.callbacks = CallingBack(processors, now=now)
         self._restore(processors, replays)
         self._edge = Edge(
             processors=processors,
@@ -101,6 +105,7 @@ class Processor:
             memory=self._memory,
             replays=replays,
             journal=self._journal,
+            callbacks=self.callbacks,
             new_id=new_id,
             now=now,
         )
@@ -132,7 +137,8 @@ class Processor:
         await runner.setup()
         try:
             await web.TCPSite(runner, LOOPBACK, port, ssl_context=ssl_context).start()
-            yield Running(LOOPBACK, runner.addresses[0][1])
+            async with self.callbacks.running():
+                yield Running(LOOPBACK, runner.addresses[0][1])
         finally:
             self._behavior.gate.open()
             await _ended(runner)
@@ -201,9 +207,16 @@ class Processor:
     def release(self) -> None:
         self._behavior.gate.open()
 
+    def charge_back(self, processor: CallingProcessor, payment: str) -> None:
+        """Let a shopper dispute this payment; a LookupError where there is no such one."""
+        simulated = self._processors[processor]
+        assert isinstance(simulated, CallsBack)  # those are
+        self.callbacks.tell(simulated, simulated.charge_back(payment))
+
     def behave(self) -> None:
-        """End all of it."""
+        """End all of it; where callbacks go stays."""
         self._behavior.behave()
+        self.callbacks.behave()
 
 
 async def _ended(runner: web.AppRunner) -> None:

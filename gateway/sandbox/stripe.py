@@ -9,14 +9,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from gateway.sandbox import refusals
+from gateway.sandbox import payments, refusals
 from gateway.sandbox.accounts import ApiKeys, basic, bearer
 from gateway.sandbox.books import Books, Counts, keep
+from gateway.sandbox.callbacks import is_success
 from gateway.sandbox.objects import Charge
 from gateway.sandbox.params import FORM, Params
 from gateway.sandbox.refusals import Refusal
 from gateway.sandbox.replays import KeyTrouble
 from gateway.sandbox.stripe_api import JSON, Call, answered, refused, written
+from gateway.sandbox.stripe_callbacks import StripeEvent
 from gateway.sandbox.uploads import is_upload, uploaded
 from gateway.sandbox.wire import SandboxCredential, WireAnswer, WireCall
 
@@ -38,6 +40,7 @@ class Stripe:
     name = "stripe"
     key_lifetime = timedelta(hours=24)
     key_characters_max = 255
+    in_order = False
 
     def __init__(
         self,
@@ -115,6 +118,24 @@ class Stripe:
     def restore(self, account: str, charges: Iterable[Charge]) -> None:
         for charge in charges:
             keep(self._books[account].charges, charge.id, charge)
+
+    # --- callbacks ------------------------------------------------------------------------
+
+    def check_secret(self, secret: str) -> None:
+        if not secret:
+            raise ValueError("a secret is a text")
+
+    def acknowledged(self, status: int, body: bytes) -> bool:  # noqa: ARG002 - any
+        return is_success(status)
+
+    def take_told(self, account: str) -> tuple[StripeEvent, ...]:
+        return self._books[account].take_told()
+
+    def charge_back(self, payment: str) -> str:
+        for account, books in self._books.items():
+            if payments.charge_back(books, payment):
+                return account
+        raise LookupError
 
     def _numbered(self, answer: WireAnswer) -> WireAnswer:
         """Every answer has an id of its own, a repeated one too."""

@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._handle()
 
-    do_POST = do_PUT = do_LIST = do_GET  # noqa: N815 - names of the library
+    do_POST = do_PUT = do_PATCH = do_LIST = do_GET  # noqa: N815 - names of the library
 
     def _handle(self) -> None:
         reply = self._decide()

@@ -13,6 +13,7 @@ import hmac
 import json
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -106,12 +107,15 @@ REVEAL = (
     "POST transit/encrypt/reply",
     "POST transit/hmac/digest/sha2-256",
     "GET kv/data/processor/.*",
+    "(GET|POST) kv/data/webhook/.*",
     "POST transit/keys/(pan|cvc|reply)/rotate",
     "POST transit/keys/(cvc|reply)/config",
 )
 CREDENTIALS = (
     ANY_TOKEN,
     "POST kv/data/(processor|callback)/.*",
+    "PATCH kv/data/callback/.*",
+    "GET kv/subkeys/callback/.*",
     "GET kv/metadata/(processor|callback)(/.*)?",
 )
 EVERYTHING = (".*",)
@@ -140,6 +144,7 @@ class FakeVault:
         }
         self.tokens: dict[str, FakeToken] = {}
         self.secrets: dict[str, list[Json | None]] = {}
+        self._writing = threading.Lock()
         self.audit: list[Audited] = []
         self.requests: list[tuple[str, str]] = []
         self.sealed = False
@@ -180,11 +185,8 @@ class FakeVault:
                 return self._crypto(path[1], path[2], body, lag)
             case ["transit", "keys", name, *verb]:
                 return self._manage(self._key(name, 400 if verb else 404), verb, body)
-            case ["kv", "metadata", *rest]:
-                return self._history("/".join(rest), body)
-            case ["kv", "data", *rest]:
-                path_there = "/".join(rest)
-                return self._read(path_there) if method == "GET" else self._write(path_there, body)
+            case ["kv", what, *rest]:
+                return self._kv(method, what, "/".join(rest), body)
             case _:
                 pass
         raise Refused(404, f'no handler for route "{"/".join(path)}". route entry not found.')
@@ -359,6 +361,22 @@ class FakeVault:
 
     # --- kv ---------------------------------------------------------------------------------
 
+    def _kv(self, method: str, what: str, path: str, body: Json) -> Json:
+        match method, what:
+            case _, "metadata":
+                return self._history(path, body)
+            case "GET", "data":
+                return self._read(path)
+            case "GET", "subkeys":
+                return {"data": {"subkeys": dict.fromkeys(self._read(path)["data"]["data"])}}
+            case "PATCH", "data":
+                return self._patch(path, body)
+            case "POST", "data":
+                return self._write(path, body)
+            case _:
+                pass
+        raise Refused(405, "unsupported operation")
+
     def _read(self, path: str) -> Json:
         versions = self.secrets.get(path)
         if not versions:
@@ -377,14 +395,20 @@ class FakeVault:
             raise Refused(404)
         return {"data": {"keys": sorted(names)}}
 
+    def _patch(self, path: str, body: Json) -> Json:
+        whole = {**self._read(path)["data"]["data"], **body["data"]}
+        kept = {name: text for name, text in whole.items() if text is not None}
+        return self._write(path, {**body, "data": kept})
+
     def _write(self, path: str, body: Json) -> Json:
         versions = self.secrets.setdefault(path, [])
         if "cas" not in body.get("options", {}):
             raise Refused(400, "check-and-set parameter required for this call")
-        if body["options"]["cas"] != len(versions):
-            raise Refused(400, "check-and-set parameter did not match the current version")
-        versions.append(body["data"])
-        return {"data": {"version": len(versions)}}
+        with self._writing:  # nodes answer in threads
+            if body["options"]["cas"] != len(versions):
+                raise Refused(400, "check-and-set parameter did not match the current version")
+            versions.append(body["data"])
+            return {"data": {"version": len(versions)}}
 
 
 def as_json(answer: Json) -> bytes:

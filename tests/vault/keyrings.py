@@ -11,9 +11,16 @@ TOKEN = "pwt_test_0123456789abcdefghjkmnpqrsda"
 INTENT = "01936b2e-7c00-7abc-8def-0123456789ab"
 
 
-def tokenize_keys(transit: Transit, *, observer: Observer | None = None) -> TokenizeKeys:
+def tokenize_keys(
+    transit: Transit, *, observer: Observer | None = None, now: Callable[[], float] = lambda: 0.0
+) -> TokenizeKeys:
     return TokenizeKeys(
-        transit, "test", fingerprint_version=1, digest_version=1, observer=observer or Silent()
+        transit,
+        "test",
+        fingerprint_version=1,
+        digest_version=1,
+        observer=observer or Silent(),
+        now=now,
     )
 
 

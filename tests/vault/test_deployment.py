@@ -130,6 +130,18 @@ async def test_a_login_that_can_open_cards_is_refused_on_the_public_side(
             await check_login(reveal)
 
 
+@pytest.mark.guards("T-76")
+@pytest.mark.parametrize("secrets", ["processor", "webhook"])
+async def test_a_login_that_could_act_for_others_is_refused_on_the_public_side(
+    cluster: FakeCluster, secrets: str
+) -> None:
+    role = cluster.vault.roles["tokenize"]
+    role.allowed = (*role.allowed, f"GET kv/data/{secrets}/.*")
+    async with place_of_cluster(cluster).transit("tokenize") as tokenize:
+        with pytest.raises(StartRefused, match=f"may use kv/data/{secrets}/"):
+            await check_login(tokenize)
+
+
 # --- keys -----------------------------------------------------------------------------------
 
 

@@ -11,7 +11,6 @@ from tests.vault.doubtful import Court, court
 from tests.vault.fake_node import FakeCluster, fake_cluster
 from tests.vault.stores import Store
 from tests.vault.test_reconciler import APPROVED, REQUEST
-from vault.authorization import Result
 from vault.doubts import Resolved
 
 pytestmark = [pytest.mark.embedded, pytest.mark.guards("F-23")]
@@ -30,23 +29,6 @@ async def here(store: Store, cluster: FakeCluster, tmp_path: Path) -> AsyncItera
     async with court(store, cluster, tmp_path / "spool") as made:
         yield made
         assert (await store.report()).violations == ()
-
-
-@pytest.mark.parametrize("whose", ["another tenant's", "another route's"])
-async def test_a_callback_of_another_tenant_or_route_settles_nothing(
-    here: Court, whose: str
-) -> None:
-    await here.in_doubt()
-    of_tenant = whose == "another tenant's"
-    found = await here.doubts.match(
-        OTHER if of_tenant else here.tenant,
-        "stripe" if of_tenant else "other",
-        result=Result.APPROVED,
-        merchant_reference="order-1",
-        evidence="e",
-    )
-    assert found is Resolved.NOTHING
-    assert len(await here.table.open()) == 1
 
 
 async def test_another_tenant_s_ending_is_not_shown(here: Court) -> None:

@@ -230,6 +230,37 @@ async def test_the_secret_of_a_signing_key_reaches_the_half_that_sends(
     assert await halves.reveal.signing_secret("t_02", key_id) is None
 
 
+async def test_what_proves_callbacks_reaches_the_public_half(place: Place, halves: Halves) -> None:
+    route = f"stripe_{id(halves)}"
+    assert await halves.tokenize.callback_secrets("t_01", route) is None
+    async with place.transit("credentials") as transit:
+        await transit.patch_secret(f"callback/t_01/{route}", {"key.1": "whsec"})
+    assert await halves.tokenize.callback_secrets("t_01", route) == {"key.1": "whsec"}
+    assert await halves.tokenize.callback_secrets("t_02", route) is None
+
+
+async def test_webhook_secrets_are_rotated_and_never_lost(place: Place, halves: Halves) -> None:
+    endpoint = f"we_{id(halves)}"
+    keys = halves.reveal
+    assert await keys.webhook_secrets("t_01", endpoint) is None
+    async with place.transit("reveal") as transit:
+        replica = reveal_keys(transit)
+        assert await replica.put_webhook_secrets("t_01", endpoint, {"standard.1": "one"})
+        assert await keys.webhook_secrets("t_01", endpoint) == {"standard.1": "one"}
+        assert all(
+            await asyncio.gather(
+                keys.put_webhook_secrets("t_01", endpoint, {"standard.2": "two"}),
+                replica.put_webhook_secrets("t_01", endpoint, {"callback.k": "own"}),
+            )
+        )
+        await replica.close()
+    changes = {"standard.1": None, "standard.3": "three"}
+    assert await keys.put_webhook_secrets("t_01", endpoint, changes)
+    now = {"standard.2": "two", "callback.k": "own", "standard.3": "three"}
+    assert await keys.webhook_secrets("t_01", endpoint) == now
+    assert await keys.webhook_secrets("t_02", endpoint) is None
+
+
 @pytest.mark.embedded
 @pytest.mark.guards("T-68")
 async def test_the_audit_log_confirms_no_guess(embedded: EmbeddedParts) -> None:
@@ -260,7 +291,7 @@ async def test_the_audit_log_confirms_no_guess(embedded: EmbeddedParts) -> None:
 def test_the_public_half_has_no_verb_that_opens() -> None:
     public = {name for name in dir(TokenizeKeys) if not name.startswith("_")}
     verbs = {"protect", "protect_all", "seal_pan", "seal_cvc", "fingerprint", "digest", "probe"}
-    assert public == verbs | {"close"}
+    assert public == verbs | {"callback_secrets", "close"}
 
 
 @given(st.binary(min_size=32, max_size=32))

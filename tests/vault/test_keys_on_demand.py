@@ -14,6 +14,7 @@ from tests.vault.keyrings import INTENT, TOKEN, open_pan, reveal_keys, tokenize_
 from tests.vault.places import place_of_cluster
 from tests.vault.recording import Recorder, assert_nowhere, listen_to_everything
 from vault import keys as keys_module
+from vault import secret_shelves
 from vault.errors import (
     KeysError,
     KeysMisconfigured,
@@ -28,7 +29,8 @@ from vault.observer import Silent
 from vault.pan import Cvc, Pan
 from vault.records import context_of, fingerprint_input
 from vault.transit import Transit
-from vault.transit_items import Encrypted, EncryptItem
+from vault.transit_answers import Answer
+from vault.transit_items import Encrypted, EncryptItem, Request
 
 PAN = Pan.parse(cards.VISA)
 OTHER = Pan.parse(cards.MASTERCARD)
@@ -358,18 +360,18 @@ async def test_credentials_cannot_be_changed_and_are_not_printed(
     assert found is not None
     with pytest.raises(TypeError):
         found["api_key"] = "another"  # type: ignore[index]
-    assert "sk-canary" not in repr(keys._shelves)
+    assert "sk-canary" not in repr(vars(keys._secrets))
 
 
 async def test_only_so_many_credentials_are_kept(
     cluster: FakeCluster, transit: Transit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keys_module, "SECRETS_MAX", 2)
+    monkeypatch.setattr(secret_shelves, "SECRETS_MAX", 2)
     keys = reveal_keys(transit)
     for tenant in ("t_01", "t_02", "t_03"):
         cluster.vault.secrets[f"processor/{tenant}/stripe"] = [{"api_key": tenant}]
         assert await keys.processor_secret(tenant, "stripe") == {"api_key": tenant}
-    assert len(keys._shelves) == 2
+    assert len(keys._secrets._shelves) == 2
 
 
 async def test_closing_refuses_what_comes_later(transit: Transit) -> None:
@@ -381,3 +383,68 @@ async def test_closing_refuses_what_comes_later(transit: Transit) -> None:
         await tokenize.fingerprint(PAN, tenant="t_01")
     with pytest.raises(Overloaded):
         await open_pan(reveal, sealed)
+
+
+async def test_what_proves_callbacks_is_kept_like_credentials(
+    cluster: FakeCluster, transit: Transit
+) -> None:
+    """Not longer after it was taken away, and not apart for each of those who ask at once."""
+    clock = [0.0]
+    keys = tokenize_keys(transit, now=lambda: clock[0])
+    stored = cluster.vault.secrets
+    stored["callback/t_01/stripe"] = [{"key.1": "one"}]
+    found = await asyncio.gather(*(keys.callback_secrets("t_01", "stripe") for _ in range(20)))
+    assert found == [{"key.1": "one"}] * 20
+    assert cluster.vault.count("kv/data/callback/t_01/stripe") == 1
+    stored["callback/t_01/stripe"].append({})
+    clock[0] = 59.9
+    assert await keys.callback_secrets("t_01", "stripe") == {"key.1": "one"}
+    clock[0] = 60.0
+    assert await keys.callback_secrets("t_01", "stripe") == {}
+
+
+async def test_what_cannot_be_read_is_an_error_and_not_an_absence(
+    cluster: FakeCluster, transit: Transit
+) -> None:
+    keys = tokenize_keys(transit)
+    cluster.vault.secrets["callback/t_01/stripe"] = [{"key.1": "one"}]
+    cluster.vault.sealed = True
+    with pytest.raises(KeysSealed):
+        await keys.callback_secrets("t_01", "stripe")
+    cluster.vault.sealed = False
+    assert await keys.callback_secrets("t_01", "stripe") == {"key.1": "one"}
+
+
+async def test_who_is_always_outrun_puts_nothing_and_says_so(
+    cluster: FakeCluster, transit: Transit
+) -> None:
+    keys = reveal_keys(transit)
+    outrun = b'{"errors": ["check-and-set parameter did not match the current version"]}'
+    ask = transit.ask
+
+    async def outran(request: Request) -> Answer:
+        if request.operation == "write_secret":
+            cluster.node.faults.replies = [(400, outrun)]
+        return await ask(request)
+
+    transit.ask = outran  # type: ignore[method-assign]
+    assert not await keys.put_webhook_secrets("t_01", "we_1", {"standard.1": "one"})
+    assert "webhook/t_01/we_1" not in cluster.vault.secrets
+
+
+async def test_who_is_outrun_begins_anew_and_loses_nothing(
+    cluster: FakeCluster, transit: Transit
+) -> None:
+    keys = reveal_keys(transit)
+    stored = cluster.vault.secrets["webhook/t_01/we_1"] = [{"standard.1": "one"}]
+    ask = transit.ask
+
+    async def outran(request: Request) -> Answer:
+        answer = await ask(request)
+        if request.operation == "read_secret" and len(stored) == 1:
+            stored.append({"standard.1": "one", "callback.k": "own"})
+        return answer
+
+    transit.ask = outran  # type: ignore[method-assign]
+    assert await keys.put_webhook_secrets("t_01", "we_1", {"standard.1": None, "standard.2": "two"})
+    assert stored[2:] == [{"callback.k": "own", "standard.2": "two"}]

@@ -1,7 +1,6 @@
 """What is not known is looked into until it is, or given up; the first evidence counts."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -247,32 +246,6 @@ async def test_one_that_was_not_sent_is_no_rival(here: Court) -> None:
     await here.record.settle(other, nothing, None)
     window = {"since": doubt.since, "until": doubt.until + timedelta(minutes=5)}
     assert not await here.table.has_rival(doubt, ["payment_intents.create"], **window)
-
-
-async def test_a_callback_settles_the_one_that_it_means(here: Court) -> None:
-    one = await here.in_doubt(reference="order-1")
-    await here.in_doubt(reference="order-2")
-
-    async def match(**said: str) -> Resolved:
-        return await here.doubts.match(
-            here.tenant,
-            "stripe",
-            result=Result.DECLINED,
-            evidence="evt_1",
-            **said,  # type: ignore[arg-type]
-        )
-
-    assert await match(merchant_reference="order-3") is Resolved.NOTHING
-    assert await match() is Resolved.NOTHING
-    assert await match(merchant_reference="order-1", processor_reference="pi_7") is Resolved.DONE
-    entry = await resolved(here)
-    assert (entry.method, entry.intent, entry.result) == ("callback", one.id, "declined")
-    body = await here.store.value("SELECT body FROM detail WHERE id::text = $1", entry.id)
-    assert isinstance(body, bytes)
-    assert json.loads(body) == {"evidence": "evt_1", "processor_reference": "pi_7"}
-    assert await match(merchant_reference="order-1") is Resolved.NOTHING
-    await here.in_doubt(reference="order-2")
-    assert await match(merchant_reference="order-2") is Resolved.SEVERAL
 
 
 async def test_later_evidence_names_what_it_contradicts(here: Court) -> None:

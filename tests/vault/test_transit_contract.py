@@ -1,5 +1,6 @@
 """What custody relies on, promised by the test Vault and kept by a real OpenBao."""
 
+import asyncio
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -277,6 +278,35 @@ async def test_who_may_not_read_secrets_can_still_see_what_is_there(place: Place
         assert f"{tenant}/" in await transit.list_secrets("processor")
 
 
+async def test_a_part_of_a_secret_is_changed_by_who_may_not_read_it(place: Place) -> None:
+    path = f"callback/t_01/route_{secrets.token_hex(4)}"
+    async with place.transit("credentials") as transit, place.transit("tokenize") as reader:
+        assert await transit.secret_names(path) == frozenset()
+        assert await transit.patch_secret(path, {"key.1": "one", "absent": None}) == 1
+        assert await transit.patch_secret(path, {"key.2": "two"}) == 2
+        assert await transit.secret_names(path) == {"key.1", "key.2"}
+        assert await transit.patch_secret(path, {"key.1": None, "key.3": "three"}) == 3
+        secret = await reader.read_secret(path)
+        with pytest.raises(KeysMisconfigured):
+            await transit.read_secret(path)
+        with pytest.raises(KeysMisconfigured):
+            await reader.patch_secret(path, {"key.1": "forged"})
+    assert secret is not None
+    assert secret.data == {"key.2": "two", "key.3": "three"}
+
+
+async def test_changes_at_the_same_time_are_all_made(place: Place) -> None:
+    path = f"callback/t_01/route_{secrets.token_hex(4)}"
+    async with place.transit("credentials") as transit, place.transit("tokenize") as reader:
+        made = await asyncio.gather(
+            *(transit.patch_secret(path, {f"key.{n}": str(n)}) for n in range(3))
+        )
+        secret = await reader.read_secret(path)
+    assert sorted(version or 0 for version in made) == [1, 2, 3]
+    assert secret is not None
+    assert secret.data == {f"key.{n}": str(n) for n in range(3)}
+
+
 async def test_the_public_key_of_a_signing_key_can_be_read(place: Place) -> None:
     async with place.transit("reveal") as transit:
         assert len(await transit.public_key("ledger")) == 32
@@ -305,6 +335,10 @@ async def test_no_path_leaves_its_engine(place: Place, path: str) -> None:
             await transit.read_secret(path)
         with pytest.raises(KeysMisconfigured):
             await transit.write_secret(path, {}, cas=0)
+        with pytest.raises(KeysMisconfigured):
+            await transit.patch_secret(path, {})
+        with pytest.raises(KeysMisconfigured):
+            await transit.secret_names(path)
         with pytest.raises(KeysMisconfigured):
             await transit.read_key(path)
         (outcome,) = await transit.encrypt(path, [EncryptItem(b"p", b"c")])

@@ -18,6 +18,7 @@ from vault.ledger.entry import (
     AuthorizationCompleted,
     AuthorizationResolved,
     AuthorizationUnknown,
+    CallbackReceived,
     Draft,
     Entry,
     EntryRefused,
@@ -50,6 +51,9 @@ DETAIL_FIELDS: Final[Mapping[type[Draft], frozenset[str]]] = {
     AuthorizationResolved: _OF_A_REPLY | {"evidence"},
     LogSealed: frozenset({"statement"}),
     LogUnsealed: frozenset({"statement"}),
+    CallbackReceived: frozenset(
+        {"processor_event", "processor_reference", "body_digest", "source_address"}
+    ),
     AccessDenied: frozenset({"source_address"}),
 }
 """The types whose leaves have a `detail`, and what may be in it."""

@@ -51,7 +51,7 @@ from vault.ledger.forms import (
 
 ENTRY_BYTES_MAX: Final = 16 * 1024
 OPENS_MAX: Final = 32
-ROUTE_CHARACTERS: Final = 12
+NAME_CHARACTERS: Final = 12  # of the hash of a name
 ERASED_MAX: Final = 1_000
 LEDGER_KEY: Final = "ledger"  # the transit key whose public half auditors pin
 
@@ -90,7 +90,16 @@ def inbound_actor(route: str) -> Actor:
 
     `printf %s ROUTE | sha256sum` begins like the id: so an operator tells which route it is.
     """
-    return Actor(id=f"in_{sha256(route.encode()).hexdigest()[:ROUTE_CHARACTERS]}", kind="endpoint")
+    return Actor(id=f"in_{_short(route)}", kind="endpoint")
+
+
+def callback_actor(endpoint: str) -> Actor:
+    """A processor, by the callback endpoint that it posted to: its id is a secret, almost."""
+    return Actor(id=f"cb_{_short(endpoint)}", kind="endpoint")
+
+
+def _short(name: str) -> str:
+    return sha256(name.encode()).hexdigest()[:NAME_CHARACTERS]
 
 
 class Draft(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
@@ -356,6 +365,16 @@ class LogUnsealed(Entry, frozen=True, kw_only=True, tag="ledger.unsealed"):
     detail: Hash | UnsetType = UNSET
 
 
+class CallbackReceived(Entry, frozen=True, kw_only=True, tag="callback.received"):
+    """An event of a processor's is in the inbox; `unsigned`: its source proved it, or we asked."""
+
+    route: Name
+    signature: Literal["unsigned", "valid"]
+    tenant: Tenant
+    detail: Hash | UnsetType = UNSET
+    intent: Uuid | UnsetType = UNSET  # the first of the request that it speaks of, if known
+
+
 class AccessDenied(Entry, frozen=True, kw_only=True, tag="access.denied"):
     """Refusals of one cause within a minute."""
 
@@ -383,6 +402,7 @@ AnyEntry = (  # the registry: a new type is its class and a line here
     | DetailErased
     | LogSealed
     | LogUnsealed
+    | CallbackReceived
     | AccessDenied
 )
 

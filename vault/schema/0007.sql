@@ -31,7 +31,7 @@ CREATE TABLE callback (
   decline_code text,
   signature text NOT NULL CHECK (signature IN ('valid', 'unsigned')),
   is_scrubbed boolean NOT NULL,
-  headers text,             -- JSON: [[name, value], …], those a merchant may see
+  headers text,             -- JSON: [[name, value], ...], those a merchant may see
   body bytea,
   first uuid,               -- the authorization that it speaks of, once that is known
   idx bigint NOT NULL,

@@ -57,7 +57,7 @@ GOLDEN: Mapping[str, Rights] = {
             " transit/keys/reply/rotate transit/keys/reply/config transit/keys/reply/trim"
             " kv/destroy/edge/k1 pki/sign/gateway",
             read="kv/data/processor/t/r",
-            create_read_update="kv/data/ledger/head",
+            create_read_update="kv/data/ledger/head kv/data/webhook/t/e",
             create_update="kv/data/edge/k1",
             list="kv/metadata/edge",
         ),
@@ -65,7 +65,9 @@ GOLDEN: Mapping[str, Rights] = {
     "credentials": {
         **EVERY_LOGIN,
         **_rights(
-            create_update="kv/data/processor/t/r kv/data/callback/t/r",
+            create_update="kv/data/processor/t/r",
+            create_patch_update="kv/data/callback/t/r",
+            read="kv/subkeys/callback/t/r",
             list_read="kv/metadata/processor/t/r kv/metadata/callback/t/r",
         ),
     },
@@ -107,6 +109,10 @@ NOBODY = (
     "auth/token/create",
     "kv/data/other",
     "kv/delete/ledger/head",
+    "kv/subkeys/processor/t/r",
+    "kv/subkeys/webhook/t/e",
+    "kv/metadata/webhook/t/e",
+    "kv/destroy/webhook/t/e",
     "kv/metadata/ledger/head",
     "identity/entity",
     "pki/roles/gateway",
@@ -196,6 +202,8 @@ FORBIDDEN: Mapping[str, tuple[tuple[str, str, object], ...]] = {
         ("POST", "transit/keys/pan/rotate", {}),
         ("POST", "transit/sign/ledger", {"input": ""}),
         ("GET", "kv/data/processor/t/r", None),
+        ("GET", "kv/data/webhook/t/e", None),
+        ("POST", "kv/data/callback/t/r", HEAD),
         ("POST", "sys/audit-hash/primary", {"input": ""}),
     ),
     "reveal": (
@@ -225,6 +233,7 @@ FORBIDDEN: Mapping[str, tuple[tuple[str, str, object], ...]] = {
         ("POST", "transit/sign/ledger", {"input": ""}),
         ("GET", "kv/data/processor/t/r", None),
         ("GET", "kv/data/callback/t/r", None),
+        ("GET", "kv/data/webhook/t/e", None),
         ("GET", "kv/data/edge/k1", None),
         ("POST", "kv/data/ledger/head", HEAD),
         ("DELETE", "kv/metadata/processor/t/r", None),

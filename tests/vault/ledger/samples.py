@@ -15,6 +15,7 @@ from vault.ledger.entry import (
     AuthorizationNotSent,
     AuthorizationResolved,
     AuthorizationUnknown,
+    CallbackReceived,
     DetailErased,
     Draft,
     EdgeKeyCreated,
@@ -32,6 +33,7 @@ from vault.ledger.entry import (
     TokenCreated,
     TokenDeleted,
     TokenUpdated,
+    callback_actor,
 )
 from vault.ledger.forms import base64url
 
@@ -211,6 +213,15 @@ def full() -> list[Draft]:
             cause="rollback",
             detail=new_hash(),
         ),
+        CallbackReceived(
+            actor=callback_actor("cbe_" + "0" * 32),
+            id=new_uuid(),
+            route="stripe",
+            signature="valid",
+            tenant=tenant,
+            detail=new_hash(),
+            intent=intent,
+        ),
         AccessDenied(
             actor=Actor(id="none", kind="anonymous"),
             id=new_uuid(),
@@ -253,6 +264,7 @@ FIELDS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
         ("detail.erased", "tenant entries reason", ""),
         ("ledger.sealed", "cause", "detail"),
         ("ledger.unsealed", "cause", "detail"),
+        ("callback.received", "route signature tenant", "detail intent"),
         ("access.denied", "cause count", "tenant detail"),
     )
 }

@@ -79,6 +79,10 @@ def test_exactly_the_types_with_details_commit_to_them() -> None:
         ),
         ("ledger.sealed", "statement"),
         ("ledger.unsealed", "statement"),
+        (
+            "callback.received",
+            "processor_event processor_reference body_digest source_address",
+        ),
         ("access.denied", "source_address"),
     ],
 )

@@ -35,6 +35,7 @@ from vault.ledger.entry import (
     AuthorizationAttempted,
     AuthorizationCompleted,
     AuthorizationResolved,
+    CallbackReceived,
     DetailErased,
     Draft,
     EdgeKeyCreated,
@@ -227,6 +228,10 @@ WRONG: list[tuple[type[Draft], str, object]] = [
     (DetailErased, "reason", "expired"),
     (LogSealed, "cause", "disk"),
     (LogSealed, "detail", "the operator's word"),
+    (CallbackReceived, "signature", "forged"),
+    (CallbackReceived, "route", "a b"),
+    (CallbackReceived, "intent", "evt_1"),
+    (CallbackReceived, "tenant", None),
     (AccessDenied, "count", 0),
     (AccessDenied, "tenant", None),
 ]

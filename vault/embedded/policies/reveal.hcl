@@ -44,6 +44,11 @@ path "kv/data/processor/*" {
   capabilities = ["read"]
 }
 
+# What signs posts to merchants' endpoints: made here, when an endpoint is or its secret is rotated.
+path "kv/data/webhook/*" {
+  capabilities = ["create", "update", "read"]
+}
+
 # The CONNECT listener's certificates, three days each: the names and the key are the caller's,
 # all else is the role's. What it issues with needs no line: the engine shows it to anybody.
 path "pki/sign/gateway" {

@@ -1,0 +1,141 @@
+"""Wires what processors report, and what merchants are told of it.
+
+Callbacks are received without the `reveal` login: what faces the Internet opens no card and signs
+nothing for merchants. What never may live here: how any of it works.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from gateway.callback_sources import CallbackSources
+from gateway.callbacks import PATH, CallbackHandlers, Proofs
+from gateway.config import Config
+from gateway.custody import Custody, utc_now
+from gateway.lanes import Lanes
+from gateway.metrics import Metrics
+from gateway.publishing import Duty
+from gateway.signing_certificates import SigningCertificates
+from gateway.status_asking import Later, StatusAsking, Told
+from vault.callback_endpoint_table import CallbackEndpointTable, Notice
+from vault.callback_table import CallbackTable
+from vault.callbacks import Callbacks
+from vault.doubt_table import DoubtTable
+from vault.errors import CustodyError, StartRefused
+from vault.known_cards import KnownCards
+
+MATCH_SECONDS: Final = 2.0
+ASK_SECONDS: Final = 2.0
+SWEEP_SECONDS: Final = 600.0
+NOTICES_A_TURN: Final = 8
+BODIES_KEPT: Final = timedelta(days=90)
+ASKED_AGAIN: Final = (
+    timedelta(minutes=1),
+    timedelta(minutes=10),
+    timedelta(hours=1),
+    timedelta(hours=6),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reporting:
+    """The parts, and what they do on a clock."""
+
+    callbacks: CallbackHandlers
+    table: CallbackTable
+    duties: Sequence[Duty]
+
+
+def open_reporting(
+    config: Config, custody: Custody, lanes: Lanes, doubts: DoubtTable, metrics: Metrics
+) -> Reporting:
+    """Open them. Raises StartRefused when the file of pinned roots cannot be read."""
+    endpoints = CallbackEndpointTable(custody.database)
+    table = CallbackTable(custody.database)
+    callbacks = Callbacks(
+        ledger=custody.ledger, table=table, doubts=doubts, boot=custody.boot.id, now=utc_now
+    )
+    handlers = CallbackHandlers(
+        endpoints,
+        callbacks,
+        custody.tokenize_keys,
+        {route.name: route.preset.callbacks for route in config.routes},
+        _proofs(config, custody, metrics),
+        public_url=public_url_of(config),
+        metrics=metrics,
+        now=utc_now,
+    )
+    asking = StatusAsking(lanes)
+    return Reporting(
+        handlers,
+        table,
+        (
+            (MATCH_SECONDS, _quietly(callbacks.match_late)),
+            (ASK_SECONDS, _asking(endpoints, asking, callbacks)),
+            (SWEEP_SECONDS, _quietly(lambda: table.forget_bodies(utc_now() - BODIES_KEPT))),
+        ),
+    )
+
+
+def public_url_of(config: Config) -> str:
+    """Return where processors reach the public listener; Square signs it."""
+    listener = config.listeners.public
+    host = listener.names[0] if listener.names else listener.host
+    own = f"https://{f'[{host}]' if ':' in host else host}:{listener.port}"
+    return (config.callbacks.public_url or own).rstrip("/")
+
+
+def callback_url(config: Config, endpoint_id: str) -> str:
+    """Return what to register at the processor."""
+    return f"{public_url_of(config)}{PATH}{endpoint_id}"
+
+
+def _proofs(config: Config, custody: Custody, metrics: Metrics) -> Proofs:
+    named = config.callbacks.signing_roots_file
+    roots: tuple[bytes, ...] = ()
+    if named is not None:
+        try:
+            roots = (config.file(named).read_bytes(),)
+        except OSError:
+            roots = ()
+        if not roots:
+            raise StartRefused(f"callbacks.signing_roots_file: {config.file(named)}: no such file")
+    return Proofs(
+        SigningCertificates(roots, metrics, now=utc_now) if roots else None,
+        roots,
+        CallbackSources(time.monotonic),
+        KnownCards(custody.database, custody.tokenize_keys),
+    )
+
+
+def _quietly(work: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
+    async def turn() -> None:
+        """Repeat a turn that failed at the next; metrics of the store show why."""
+        with suppress(CustodyError):
+            await work()
+
+    return turn
+
+
+def _asking(
+    endpoints: CallbackEndpointTable, asking: StatusAsking, callbacks: Callbacks
+) -> Callable[[], Awaitable[None]]:
+    async def settled(notice: Notice) -> None:
+        answer = await asking.ask(notice)
+        if isinstance(answer, Told):
+            await callbacks.receive(answer.new)
+        if isinstance(answer, Later) and notice.tries <= len(ASKED_AGAIN):
+            again = utc_now() + ASKED_AGAIN[notice.tries - 1]
+            await endpoints.settle_notice(notice, again=again)
+        else:
+            await endpoints.settle_notice(notice, again=None)
+
+    async def turn() -> None:
+        with suppress(CustodyError):
+            for notice in await endpoints.claim_notices(utc_now(), NOTICES_A_TURN):
+                await settled(notice)
+
+    return turn

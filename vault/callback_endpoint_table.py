@@ -1,0 +1,230 @@
+"""Where processors post their callbacks: an endpoint's row, found by its id.
+
+The id is pure chance and stands in a URL that only the processor is told. It names tenant, route
+and scheme; what is posted there still has to prove itself. No row is ever removed: an id that
+ended is never given again. What was proven has a table of its own.
+
+Beside it, notices: what processors post that proves nothing, an id alone. However many come, it is
+one row a thing, and only so many; what they speak of is asked, by whoever claims them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from vault.db import Connection, Database, Record
+from vault.tokens import new_id
+
+ID_CHARACTERS: Final = 32
+ENDPOINTS_MAX: Final = 256  # of a tenant, in force at a time
+NOTICES_MAX: Final = 10_000  # of an endpoint: anybody who learns its URL can post them
+CLAIM: Final = timedelta(minutes=1)  # whoever has claimed a notice and died loses it after that
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackEndpoint:
+    """One address for one processor's callbacks to one tenant."""
+
+    id: str
+    tenant: str
+    route: str
+    scheme: str
+    created_at: datetime
+    ends_at: datetime | None
+
+    def is_in_force(self, at: datetime) -> bool:
+        return self.ends_at is None or self.ends_at > at
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something of a processor's that may have changed, claimed in order to ask."""
+
+    endpoint: str
+    tenant: str
+    route: str
+    reference: str
+    tries: int
+    received_at: datetime
+
+
+class CallbackEndpointTable:
+    """Callback endpoints in PostgreSQL. Every method raises StoreUnavailable when it is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def endpoint(self, endpoint_id: str, at: datetime) -> CallbackEndpoint | None:
+        """Return an endpoint that is in force; None for all that is not, whatever it looks like."""
+        if "\0" in endpoint_id:  # PostgreSQL has no such text, and would call it an error
+            return None
+
+        async def work(connection: Connection) -> CallbackEndpoint | None:
+            return _endpoint(
+                await connection.fetchrow(
+                    "SELECT * FROM callback_endpoint"
+                    " WHERE id = $1 AND (ends_at IS NULL OR ends_at > $2)",
+                    endpoint_id,
+                    at,
+                )
+            )
+
+        return await self._database.read(work)
+
+    async def endpoints(self, tenant: str | None = None) -> Sequence[CallbackEndpoint]:
+        """Return a tenant's endpoints, or all, oldest first; those that ended too."""
+
+        async def work(connection: Connection) -> Sequence[CallbackEndpoint]:
+            rows = await connection.fetch(
+                "SELECT * FROM callback_endpoint WHERE $1::text IS NULL OR tenant = $1"
+                " ORDER BY tenant, created_at, id",
+                tenant,
+            )
+            return [one for row in rows if (one := _endpoint(row)) is not None]
+
+        return await self._database.read(work)
+
+    async def add_endpoint(
+        self, tenant: str, route: str, scheme: str, *, at: datetime
+    ) -> CallbackEndpoint | None:
+        """Add one; None when the tenant has as many in force as he may have."""
+
+        async def work(connection: Connection) -> CallbackEndpoint | None:
+            return _endpoint(
+                await connection.fetchrow(
+                    "INSERT INTO callback_endpoint (id, tenant, route, scheme, created_at)"
+                    " SELECT $1, $2, $3, $4, $5 WHERE $6 > (SELECT count(*)"
+                    " FROM callback_endpoint"
+                    " WHERE tenant = $2 AND (ends_at IS NULL OR ends_at > $5)) RETURNING *",
+                    new_id("cbe", ID_CHARACTERS),
+                    tenant,
+                    route,
+                    scheme,
+                    at,
+                    ENDPOINTS_MAX,
+                )
+            )
+
+        return await self._database.read(work)
+
+    async def rotate_endpoint(
+        self, endpoint_id: str, overlap: timedelta, *, at: datetime, tenant: str | None = None
+    ) -> CallbackEndpoint | None:
+        """Put another beside it, which takes its place when the overlap is over.
+
+        None when it has ended, was rotated already, or is not this tenant's (None: anybody's).
+        Both in one statement: two who rotate at once get one successor.
+        """
+
+        async def work(connection: Connection) -> CallbackEndpoint | None:
+            return _endpoint(
+                await connection.fetchrow(
+                    "WITH old AS (UPDATE callback_endpoint SET ends_at = $3"
+                    " WHERE id = $1 AND ends_at IS NULL AND ($5::text IS NULL OR tenant = $5)"
+                    " RETURNING tenant, route, scheme)"
+                    " INSERT INTO callback_endpoint (id, tenant, route, scheme, created_at)"
+                    " SELECT $2, tenant, route, scheme, $4 FROM old RETURNING *",
+                    endpoint_id,
+                    new_id("cbe", ID_CHARACTERS),
+                    at + overlap,
+                    at,
+                    tenant,
+                )
+            )
+
+        return await self._database.read(work)
+
+    async def end_endpoint(
+        self, endpoint_id: str, *, at: datetime, tenant: str | None = None
+    ) -> bool:
+        """End one now, in an overlap too; False when it has ended or is not this tenant's."""
+
+        async def work(connection: Connection) -> bool:
+            status = await connection.execute(
+                "UPDATE callback_endpoint SET ends_at = $2 WHERE id = $1"
+                " AND (ends_at IS NULL OR ends_at > $2) AND ($3::text IS NULL OR tenant = $3)",
+                endpoint_id,
+                at,
+                tenant,
+            )
+            return status == "UPDATE 1"
+
+        return await self._database.read(work)
+
+    # --- notices ----------------------------------------------------------------------------
+
+    async def notice(self, endpoint: CallbackEndpoint, reference: str, at: datetime) -> bool:
+        """Keep that something may have changed; it is due at once, also if it was put off.
+
+        False when the endpoint has as many as it may have: nothing is kept, let it be posted again.
+        """
+
+        async def work(connection: Connection) -> bool:
+            status = await connection.execute(
+                "INSERT INTO callback_notice (endpoint, tenant, route, reference, due, received_at)"
+                " SELECT $1, $2, $3, $4, $5, $5 WHERE $6 > (SELECT count(*) FROM callback_notice"
+                " WHERE endpoint = $1 AND reference <> $4)"
+                " ON CONFLICT (endpoint, reference) DO UPDATE SET received_at = excluded.due,"
+                " due = least(callback_notice.due, excluded.due)",
+                endpoint.id,
+                endpoint.tenant,
+                endpoint.route,
+                reference,
+                at,
+                NOTICES_MAX,
+            )
+            return status == "INSERT 0 1"
+
+        return await self._database.read(work)
+
+    async def claim_notices(self, at: datetime, limit: int) -> Sequence[Notice]:
+        """Take what is due, the oldest first; nobody else gets it for a minute."""
+
+        async def work(connection: Connection) -> Sequence[Notice]:
+            rows = await connection.fetch(
+                "UPDATE callback_notice SET due = $2, tries = tries + 1"
+                " WHERE (endpoint, reference) IN (SELECT endpoint, reference FROM callback_notice"
+                " WHERE due <= $1 ORDER BY due LIMIT $3 FOR UPDATE SKIP LOCKED)"
+                " RETURNING endpoint, tenant, route, reference, tries, received_at",
+                at,
+                at + CLAIM,
+                limit,
+            )
+            return [Notice(**row) for row in rows]
+
+        return await self._database.read(work)
+
+    async def settle_notice(self, notice: Notice, *, again: datetime | None) -> None:
+        """Remove it, or put it off. What came after the claim is news: that stays, and is due."""
+        its = (notice.endpoint, notice.reference, notice.received_at)
+
+        async def work(connection: Connection) -> None:
+            if again is None:
+                await connection.execute(
+                    "DELETE FROM callback_notice"
+                    " WHERE endpoint = $1 AND reference = $2 AND received_at = $3",
+                    *its,
+                )
+            else:
+                await connection.execute(
+                    "UPDATE callback_notice SET due = $4"
+                    " WHERE endpoint = $1 AND reference = $2 AND received_at = $3",
+                    *its,
+                    again,
+                )
+
+        await self._database.read(work)
+
+
+def _endpoint(row: Record | None) -> CallbackEndpoint | None:
+    if row is None:
+        return None
+    return CallbackEndpoint(
+        id=row["id"],
+        tenant=row["tenant"],
+        route=row["route"],
+        scheme=row["scheme"],
+        created_at=row["created_at"],
+        ends_at=row["ends_at"],
+    )

@@ -1,0 +1,333 @@
+"""The inbox of callbacks, one row an event, and the requests that events speak of, as read.
+
+Rows are written with their ledger entries (`vault/callback_unit.py`). What never lives here: which
+of several requests an event means (`vault/callback_targets.py`), and a card number: what is kept
+of a post has been scrubbed.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from vault.authorization import Kind, Result, State
+from vault.db import Connection, Database, Record
+from vault.doubt_table import EndedSend
+from vault.payment_events import PAYMENTS, Effect
+
+BODIES_KEPT: Final = timedelta(days=90)
+SWEEP_ROWS_MAX: Final = 500
+NAMESAKES_MAX: Final = 50  # requests with one reference that are looked at
+CLOCKS_APART: Final = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CallbackRow:
+    """One event. `first` names the request that it speaks of; amounts are in minor units."""
+
+    id: str
+    tenant: str
+    route: str
+    scheme: str
+    event_id: str
+    event_type: str
+    event_at: datetime
+    effect: Effect | None
+    action_reference: str | None
+    payment_reference: str | None
+    merchant_reference: str | None
+    amount: int | None
+    currency: str | None
+    decline_code: str | None
+    signature: str
+    is_scrubbed: bool
+    headers: tuple[tuple[str, str], ...] | None  # None, like the body: forgotten
+    body: bytes | None
+    first: str | None
+    idx: int
+    received_at: datetime
+
+
+COLUMNS: Final = tuple(field.name for field in fields(CallbackRow))
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackFilter:
+    """What a list is narrowed to; None narrows nothing. `authorization` is a first intent."""
+
+    route: str | None = None
+    type: str | None = None
+    effect: str | None = None
+    authorization: str | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A request that an event may mean; `idx` tells whether it is still as it was."""
+
+    first: str
+    kind: Kind
+    state: State
+    result: Result | None
+    processor_reference: str | None
+    amount: int | None
+    currency: str | None
+    created_at: datetime
+    idx: int
+    evidence_at: datetime | None
+    by_reference: bool  # the processor's; else by the merchant's alone
+
+    @property
+    def is_open(self) -> bool:
+        undecided = self.state in {State.ATTEMPTED, State.UNKNOWN}
+        return undecided or self.result is Result.PENDING
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known of an event before it is put on record."""
+
+    is_known: bool
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """A page of events that no request was found for; `due` are those that one may be there for."""
+
+    due: Sequence[CallbackRow]
+    last: tuple[datetime, str] | None  # where the next page begins; None: this is the last
+
+
+class CallbackTable:
+    """Events in PostgreSQL. Every method raises StoreUnavailable when it is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # --- for the API --------------------------------------------------------------------------
+
+    async def get(self, tenant: str, callback: str) -> CallbackRow | None:
+        """Return a tenant's event, or None."""
+        rows = await self._fetch(
+            "SELECT * FROM callback WHERE tenant = $1 AND id = $2", tenant, UUID(callback)
+        )
+        return _row(rows[0]) if rows else None
+
+    async def list(
+        self,
+        tenant: str,
+        narrowed: CallbackFilter,
+        *,
+        limit: int,
+        after: tuple[datetime, str] | None,
+    ) -> Sequence[CallbackRow]:
+        """Return a page without headers and bodies, newest first, older than `after`."""
+        rows = await self._fetch(
+            f"SELECT {_LISTED} FROM callback c WHERE tenant = $1"  # noqa: S608 - ours
+            " AND ($2::text IS NULL OR route = $2) AND ($3::text IS NULL OR event_type = $3)"
+            " AND ($4::text IS NULL OR effect = $4) AND ($5::uuid IS NULL OR first = $5)"
+            " AND ($6::timestamptz IS NULL OR received_at >= $6)"
+            " AND ($7::timestamptz IS NULL OR (received_at, id) < ($7, $8))"
+            " ORDER BY received_at DESC, id DESC LIMIT $9",
+            tenant,
+            narrowed.route,
+            narrowed.type,
+            narrowed.effect,
+            UUID(narrowed.authorization) if narrowed.authorization else None,
+            narrowed.since,
+            after[0] if after else None,
+            UUID(after[1]) if after else None,
+            limit,
+        )
+        return [_row(row) for row in rows]
+
+    async def forget_bodies(self, at: datetime) -> int:
+        """Forget what was posted 90 days ago, at most 500 posts; return how many."""
+
+        async def work(connection: Connection) -> int:
+            status = await connection.execute(
+                "UPDATE callback SET body = NULL, headers = NULL WHERE id IN (SELECT id"
+                " FROM callback WHERE received_at < $1 AND body IS NOT NULL LIMIT $2)",
+                at - BODIES_KEPT,
+                SWEEP_ROWS_MAX,
+            )
+            return int(status.rpartition(" ")[2])
+
+        return await self._database.read(work)
+
+    # --- for receiving ------------------------------------------------------------------------
+
+    async def look_up(self, event: CallbackRow) -> Found:
+        """Return whether an event is on record, and the requests that have its references."""
+        references = {event.action_reference, event.payment_reference} - {None}
+        rows = await self._fetch(
+            _LOOK_UP,
+            event.tenant,
+            event.route,
+            sorted(reference for reference in references if reference),
+            event.merchant_reference,
+            [kind.value for kind in PAYMENTS],
+            event.received_at + CLOCKS_APART,
+            event.event_id,
+            NAMESAKES_MAX,
+        )
+        candidates = tuple(_candidate(row) for row in rows if row["first"] is not None)
+        return Found(rows[0]["is_known"], candidates)
+
+    async def has_one_under_way(self, event: CallbackRow, kind: Kind) -> bool:
+        """Whether an answer that is awaited may name the request that an event means."""
+        rows = await self._fetch(
+            "SELECT 1 FROM intent_state i JOIN authorizations a USING (first)"
+            " WHERE i.state = 'attempted' AND a.tenant = $1 AND a.route = $2 AND a.kind = $3"
+            " AND a.processor_reference IS NULL AND i.opened_at <= $4 LIMIT 1",
+            event.tenant,
+            event.route,
+            kind.value,
+            event.received_at + CLOCKS_APART,
+        )
+        return bool(rows)
+
+    async def telling(self, tenant: str, first: str) -> tuple[EndedSend, tuple[str, ...]] | None:
+        """Return the send whose outcome a request shows, and its tokens for one use still there.
+
+        None if that one has not ended.
+        """
+        rows = await self._fetch(_TELLING, tenant, UUID(first))
+        if not rows or rows[0]["state"] not in {"completed", "not_sent", "resolved"}:
+            return None
+        row = rows[0]
+        send = EndedSend(str(row["intent"]), row["state"], row["last_idx"], str(row["boot"]))
+        return send, tuple(row["singles"])
+
+    async def unmatched(
+        self, since: datetime, before: tuple[datetime, str] | None, *, limit: int
+    ) -> Unmatched:
+        """Return a page of events that stand for themselves, newest first."""
+        rows = await self._fetch(
+            _UNMATCHED,
+            since,
+            before[0] if before else None,
+            UUID(before[1]) if before else None,
+            limit,
+            [kind.value for kind in PAYMENTS],
+        )
+        last = (rows[-1]["received_at"], str(rows[-1]["id"])) if len(rows) == limit else None
+        return Unmatched([_row(row) for row in rows if row["is_due"]], last)
+
+    async def link(
+        self,
+        callback: str,
+        first: str,
+        seen: Sequence[Candidate],
+        evidence: Mapping[str, datetime],
+    ) -> bool:
+        """Name the request of an event that changes no outcome, if all is as it was seen.
+
+        Rows that the ledger's writer has are not waited for: False, and it is tried again.
+        """
+
+        async def work(connection: Connection) -> bool:
+            rows = await connection.fetch(
+                "SELECT first, idx, evidence_at FROM authorizations WHERE first = ANY($1)"
+                " FOR UPDATE SKIP LOCKED",
+                [UUID(one.first) for one in seen],
+            )
+            held = {(str(row["first"]), row["idx"], row["evidence_at"]) for row in rows}
+            if held != {(one.first, one.idx, one.evidence_at) for one in seen}:
+                return False
+            status = await connection.execute(LINK, [UUID(callback)], [UUID(first)])
+            await connection.execute(EVIDENCE, *_columns(evidence))
+            return status == "UPDATE 1"
+
+        return await self._database.transact(work)
+
+    async def _fetch(self, statement: str, *values: object) -> Sequence[Record]:
+        async def work(connection: Connection) -> Sequence[Record]:
+            return await connection.fetch(statement, *values)
+
+        return await self._database.read(work)
+
+
+def _columns(evidence: Mapping[str, datetime]) -> tuple[list[UUID], list[datetime]]:
+    return [UUID(first) for first in evidence], list(evidence.values())
+
+
+def _row(row: Record) -> CallbackRow:
+    values = {name: row[name] for name in COLUMNS}
+    if row["headers"] is not None:
+        values["headers"] = tuple((name, value) for name, value in json.loads(row["headers"]))
+    values["id"], values["first"] = str(row["id"]), str(row["first"]) if row["first"] else None
+    values["effect"] = Effect(row["effect"]) if row["effect"] else None
+    return CallbackRow(**values)
+
+
+def _candidate(row: Record) -> Candidate:
+    return Candidate(
+        first=str(row["first"]),
+        kind=Kind(row["kind"]),
+        state=State(row["state"]),
+        result=Result(row["result"]) if row["result"] else None,
+        processor_reference=row["processor_reference"],
+        amount=row["amount"],
+        currency=row["currency"],
+        created_at=row["created_at"],
+        idx=row["idx"],
+        evidence_at=row["evidence_at"],
+        by_reference=row["by_reference"],
+    )
+
+
+_LISTED: Final = ", ".join(
+    f"NULL AS {name}" if name in {"headers", "body"} else f"c.{name}" for name in COLUMNS
+)
+
+# Of namesakes by the merchant's reference two are enough to know that it says nothing. One that
+# was begun after the event came is none: events of payments made elsewhere come here, too.
+_LOOK_UP: Final = """
+SELECT EXISTS (SELECT 1 FROM callback c WHERE c.tenant = $1 AND c.route = $2 AND c.event_id = $7)
+  AS is_known, t.*
+FROM (VALUES (1)) one (one) LEFT JOIN (
+  (SELECT *, true AS by_reference FROM authorizations
+    WHERE tenant = $1 AND route = $2 AND processor_reference = ANY($3)
+    ORDER BY created_at DESC LIMIT $8)
+  UNION ALL
+  (SELECT *, false FROM authorizations
+    WHERE tenant = $1 AND route = $2 AND merchant_reference = $4 AND kind = ANY($5)
+      AND state <> 'not_sent' AND created_at <= $6
+    LIMIT 2)
+) t ON true
+"""
+
+_TELLING: Final = """
+SELECT i.intent, i.state, i.last_idx, i.boot, ARRAY(SELECT t.id FROM token t
+  WHERE t.id = ANY(i.tokens) AND t.single_use AND coalesce(t.held_by, i.first) = i.first) AS singles
+FROM intent_state i WHERE i.tenant = $1 AND i.first = $2
+ORDER BY i.state = 'attempted' DESC, i.state = 'unknown' DESC,
+  i.state = 'not_sent' OR coalesce(i.result = 'error', false), i.attempt DESC
+LIMIT 1
+"""
+
+_UNMATCHED: Final = f"""
+SELECT {_LISTED}, EXISTS (SELECT 1 FROM authorizations a
+    WHERE a.tenant = c.tenant AND a.state <> 'attempted' AND a.route = c.route
+      AND a.processor_reference IN (c.action_reference, c.payment_reference))
+  OR EXISTS (SELECT 1 FROM authorizations a
+    WHERE a.tenant = c.tenant AND a.state <> 'attempted' AND a.route = c.route
+      AND a.merchant_reference = c.merchant_reference AND a.kind = ANY($5)) AS is_due
+FROM callback c WHERE first IS NULL AND effect IS NOT NULL AND received_at >= $1
+  AND ($2::timestamptz IS NULL OR (received_at, id) < ($2, $3::uuid))
+ORDER BY received_at DESC, id DESC LIMIT $4
+"""  # noqa: S608 - ours
+
+LINK: Final = """
+UPDATE callback c SET first = w.first FROM unnest($1::uuid[], $2::uuid[]) AS w (id, first)
+WHERE c.id = w.id AND c.first IS NULL
+"""
+EVIDENCE: Final = """
+UPDATE authorizations a SET evidence_at = w.at
+FROM unnest($1::uuid[], $2::timestamptz[]) AS w (first, at) WHERE a.first = w.first
+"""
