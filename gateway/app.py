@@ -247,6 +247,9 @@ async def _open_stories(
         env=config.env,
         monotonic=time.monotonic,
     )
+    reporting = await open_reporting(
+        config, custody, lanes, doubt_table, stack, metrics=metrics, chance=_chance
+    )
     sweeper = Sweeper(
         cards=cards,
         tokens=tokens,
@@ -280,7 +283,7 @@ async def _open_stories(
         in_flight,
         crls,
         reconciler,
-        open_reporting(config, custody, lanes, doubt_table, metrics),
+        reporting,
     )
 
 

@@ -78,6 +78,7 @@ OPERATION: Final = _label("op", learned_max=24)
 TENANT: Final = Label("tenant", learned_max=TENANTS_MAX, form=re.compile("t_[0-9a-z]{2,26}"))
 CLAIM: Final = _label("result", "first", "replayed", "in_flight", "mismatch", "unsettled")
 RESULT: Final = _label("result", "none", *Result)
+FORM: Final = _label("form", "callbacks", "events")
 PLACE: Final = _label("place", "out_reply", "inbound", "callback", "merchant_reply")
 
 COUNTERS: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
@@ -190,7 +191,10 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
     ),
     "deliveries_total": (
         "Attempts to tell merchants",
-        (_label("form", "callbacks", "events"), _label("result", learned_max=16)),
+        (
+            FORM,
+            _label("result", "delivered", "failed", "dead", "gone", "put_off"),
+        ),
     ),
     "cvc_removed_total": ("CVCs gone", (_label("reason", "consumed", "expired", "lost"),)),
 }
@@ -219,6 +223,7 @@ HISTOGRAMS: Final[Mapping[str, tuple[str, tuple[float, ...], tuple[Label, ...]]]
     ),
     "ledger_append_duration_seconds": ("How long an append took", FAST, ()),
     "ledger_batch_entries": ("Entries of one transaction", ITEMS, ()),
+    "delivery_duration_seconds": ("One attempt to tell a merchant", HTTP, (FORM,)),
     "event_loop_lag_seconds": ("How late the loop runs what is due", FAST, ()),
 }
 
@@ -243,8 +248,11 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
     "ledger_spool_entries": ("Outcomes not yet in the ledger", ()),
     "cvc_stored": ("CVCs held", ()),
     "deliveries_waiting": ("What merchants are still to be told", ()),
-    "deliveries_oldest_seconds": ("Age of the oldest of it", ()),
+    "deliveries_overdue_seconds": ("How long the oldest of it has been due", ()),
     "deliveries_dead": ("What was given up", ()),
+    "deliveries_paused": ("Endpoints left alone for a moment", ()),
+    "deliveries_disabled": ("Endpoints that said they are gone, or were turned off", ()),
+    "deliveries_behind": ("Entries of the ledger that are not told yet", ()),
     "callbacks_unmatched": ("Callbacks of payments that are not on record", ()),
     "edge_key_age_seconds": ("Age of the newest edge key", ()),
     "edge_keys": ("Edge keys in use: without one no card is sealed", ()),
@@ -354,13 +362,14 @@ class Metrics:
     def called_back(self, route: str, result: str) -> None:
         self._count("callbacks_total", route, result)
 
-    def delivered(self, form: str, result: str) -> None:
-        self._count("deliveries_total", form, result)
+    def delivery_tried(self, form: str, outcome: str, seconds: float) -> None:
+        self._count("deliveries_total", form, outcome)
+        self._time("delivery_duration_seconds", seconds, form)
 
-    def deliveries_open(self, waiting: int, oldest_seconds: float, dead: int) -> None:
-        self._set("deliveries_waiting", waiting)
-        self._set("deliveries_oldest_seconds", oldest_seconds)
-        self._set("deliveries_dead", dead)
+    def deliveries_open(self, open_now: Mapping[str, float]) -> None:
+        """Set what is known of the queue, each by the name of its gauge."""
+        for name, value in open_now.items():
+            self._set(f"deliveries_{name}", value)
 
     def callbacks_unmatched(self, count: int) -> None:
         self._set("callbacks_unmatched", count)

@@ -6,28 +6,42 @@ nothing for merchants. What never may live here: how any of it works.
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from gateway.addresses import HTTPS_PORT, AddressAllow
 from gateway.callback_sources import CallbackSources
 from gateway.callbacks import PATH, CallbackHandlers, Proofs
 from gateway.config import Config
 from gateway.custody import Custody, utc_now
+from gateway.deliveries import (
+    POLL_SECONDS,
+    REPLY_BYTES_MAX,
+    TIMEOUT_SECONDS,
+    Client,
+    Deliveries,
+    WebhookUrl,
+)
 from gateway.lanes import Lanes
 from gateway.metrics import Metrics
 from gateway.publishing import Duty
 from gateway.signing_certificates import SigningCertificates
 from gateway.status_asking import Later, StatusAsking, Told
+from gateway.upstream import Upstream, UpstreamRoute, context_of
 from vault.callback_endpoint_table import CallbackEndpointTable, Notice
 from vault.callback_table import CallbackTable
 from vault.callbacks import Callbacks
+from vault.delivery_queue import DeliveryQueue
 from vault.doubt_table import DoubtTable
 from vault.errors import CustodyError, StartRefused
 from vault.known_cards import KnownCards
+from vault.telling import TELLING_SECONDS, Telling
+from vault.webhook_table import WebhookTable
 
 MATCH_SECONDS: Final = 2.0
+GAUGE_SECONDS: Final = 5.0
 ASK_SECONDS: Final = 2.0
 SWEEP_SECONDS: Final = 600.0
 NOTICES_A_TURN: Final = 8
@@ -49,8 +63,15 @@ class Reporting:
     duties: Sequence[Duty]
 
 
-def open_reporting(
-    config: Config, custody: Custody, lanes: Lanes, doubts: DoubtTable, metrics: Metrics
+async def open_reporting(  # noqa: PLR0913 - the parts of one wiring
+    config: Config,
+    custody: Custody,
+    lanes: Lanes,
+    doubts: DoubtTable,
+    stack: AsyncExitStack,
+    *,
+    metrics: Metrics,
+    chance: Callable[[], float],
 ) -> Reporting:
     """Open them. Raises StartRefused when the file of pinned roots cannot be read."""
     endpoints = CallbackEndpointTable(custody.database)
@@ -69,13 +90,20 @@ def open_reporting(
         now=utc_now,
     )
     asking = StatusAsking(lanes)
+    webhooks = WebhookTable(custody.database)
+    telling = Telling(custody.database, now=utc_now)
+    deliveries = await stack.enter_async_context(_deliveries(config, custody, metrics, chance))
     return Reporting(
         handlers,
         table,
         (
             (MATCH_SECONDS, _quietly(callbacks.match_late)),
             (ASK_SECONDS, _asking(endpoints, asking, callbacks)),
+            (TELLING_SECONDS, _quietly(lambda: _all_told(telling))),
+            (POLL_SECONDS, deliveries.run),
+            (GAUGE_SECONDS, _quietly(lambda: _counted(webhooks, metrics))),
             (SWEEP_SECONDS, _quietly(lambda: table.forget_bodies(utc_now() - BODIES_KEPT))),
+            (SWEEP_SECONDS, _quietly(lambda: webhooks.sweep(utc_now()))),
         ),
     )
 
@@ -108,6 +136,61 @@ def _proofs(config: Config, custody: Custody, metrics: Metrics) -> Proofs:
         roots,
         CallbackSources(time.monotonic),
         KnownCards(custody.database, custody.tokenize_keys),
+    )
+
+
+def _deliveries(
+    config: Config, custody: Custody, metrics: Metrics, chance: Callable[[], float]
+) -> Deliveries:
+    settings = config.deliveries
+    allow = AddressAllow.parse(settings.address_allow)
+    ca_file = None if settings.ca_file is None else config.file(settings.ca_file)
+
+    def route_of(url: WebhookUrl) -> UpstreamRoute:
+        return UpstreamRoute(
+            name="webhook",
+            host=url.host,
+            port=url.port,
+            timeout_seconds=TIMEOUT_SECONDS,
+            address_allow=allow,
+            ca_file=ca_file,
+            reply_bytes_max=REPLY_BYTES_MAX,
+        )
+
+    context = context_of(route_of(WebhookUrl("localhost", HTTPS_PORT, "/", "")))
+
+    def client(url: WebhookUrl) -> Client:
+        return Upstream(route_of(url), metrics, context=context)
+
+    return Deliveries(
+        DeliveryQueue(custody.database),
+        custody.reveal_keys,
+        client=client,
+        now=utc_now,
+        monotonic=time.monotonic,
+        chance=chance,
+        metrics=metrics,
+        address_allow=allow,
+        concurrency=settings.concurrency,
+    )
+
+
+async def _all_told(telling: Telling) -> None:
+    while await telling.turn():
+        pass
+
+
+async def _counted(webhooks: WebhookTable, metrics: Metrics) -> None:
+    counts = await webhooks.counts(utc_now())
+    metrics.deliveries_open(
+        {
+            "waiting": counts.waiting,
+            "overdue_seconds": counts.overdue_seconds,
+            "dead": counts.dead,
+            "paused": counts.paused,
+            "disabled": counts.disabled,
+            "behind": counts.behind,
+        }
     )
 
 

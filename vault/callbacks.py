@@ -33,7 +33,7 @@ from vault.ledger.entry import Actor, CallbackReceived, callback_actor
 from vault.ledger.forms import INTEGER_MAX
 from vault.ledger.store import Ledger
 from vault.ledger.unit import Line, committed
-from vault.payment_events import Effect, OnRecord, consequence, implied
+from vault.payment_events import Effect, OnRecord, recorded
 from vault.resolutions import RECONCILER, Evidence, Scribe, contradiction, resolution
 
 LOOKS_MAX: Final = 5
@@ -177,18 +177,16 @@ class Callbacks:
         for one in meant.all if row.effect else ():
             assert row.effect is not None
             known = OnRecord(one.kind, one.state, one.result, one.evidence_at)
-            result = consequence(known, row.effect, row.event_at)
-            if result is None:
-                if _confirms(known, row.effect, row.event_at):
-                    evidence[one.first] = row.event_at
+            after = recorded(known, row.effect, row.event_at)
+            if after.evidence_at is not None and after.evidence_at != known.evidence_at:
+                evidence[one.first] = after.evidence_at
+            result = after.result
+            if result is None or result is known.result:
                 continue
             change = await self._change(row, one, result, actor)
             if change is None:
                 return None
             changes.append(change)
-            if one.is_open or one.evidence_at is not None:
-                evidence[one.first] = row.event_at
-            # else an answered approval was none: that yields to no event, whatever their order
             if one.result is Result.PENDING and result in CONSUMES_CVC:
                 codes_of.append(one.first)
         return Effects(meant.all, tuple(changes), tuple(evidence.items()), tuple(codes_of))
@@ -213,15 +211,6 @@ class Callbacks:
             return None
         ended, singles = telling
         return contradiction(row.tenant, one.first, ended, said, by, singles=singles)
-
-
-def _confirms(known: OnRecord, effect: Effect, at: datetime) -> bool:
-    """Whether it says again, and later, what an event has said: earlier ones count no more."""
-    return (
-        known.evidence_at is not None
-        and implied(effect, known.kind) is known.result
-        and at > known.evidence_at
-    )
 
 
 def _line(new: NewCallback, identity: str, first: str | None, actor: Actor) -> Line:

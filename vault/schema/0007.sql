@@ -112,8 +112,8 @@ CREATE TABLE delivery (
   ended_at timestamptz,
   CHECK ((event IS NULL) <> (callback IS NULL))
 );
-CREATE UNIQUE INDEX delivery_event ON delivery (endpoint, event) WHERE event IS NOT NULL;
-CREATE UNIQUE INDEX delivery_callback ON delivery (endpoint, callback) WHERE callback IS NOT NULL;
+CREATE UNIQUE INDEX delivery_event ON delivery (event, endpoint) WHERE event IS NOT NULL;
+CREATE UNIQUE INDEX delivery_callback ON delivery (callback, endpoint) WHERE callback IS NOT NULL;
 CREATE INDEX delivery_due ON delivery (endpoint, due, idx) WHERE state = 'waiting';
 CREATE INDEX delivery_order ON delivery (endpoint, subject, idx) WHERE state = 'waiting';
 CREATE INDEX delivery_list ON delivery (tenant, created_at, id);
