@@ -25,6 +25,7 @@ from gateway.commands.options import EX_CONFIG, EX_FAILED, fail
 from gateway.commands.page_check import page_check
 from gateway.commands.serving import check_config, up
 from gateway.commands.tenants import tenants
+from gateway.commands.webhooks import webhooks
 from gateway.commands.witness import witness
 from gateway.custody import VERSION
 from vault.errors import CustodyError, StartRefused
@@ -48,6 +49,7 @@ app.command("redact")(redact)
 app.add_typer(tenants, name="tenants")
 app.add_typer(credentials, name="credentials")
 app.add_typer(callbacks, name="callbacks")
+app.add_typer(webhooks, name="webhooks")
 app.add_typer(edge_keys, name="edge-keys")
 ledger.command("status")(status)
 ledger.command("proof")(proof)

@@ -5,15 +5,17 @@ before the row is, so that nothing is ever posted that nobody could check. What 
 HTTP, and deliveries.
 """
 
+import asyncio
 import re
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Literal, Protocol
 
 from gateway.addresses import AddressAllow
+from gateway.config import Route
 from gateway.deliveries import WebhookUrl
 from gateway.errors import BadField
 from gateway.https_client import UrlRefused
@@ -94,6 +96,7 @@ class WebhookEndpoints:
         self._routes = routes
         self._allow = allow
         self._now = now
+        self._opening = asyncio.Lock()
 
     async def open(self, tenant: str, wanted: Wanted) -> tuple[WebhookEndpoint, Sequence[Shown]]:
         """Add an endpoint with a secret of each kind that it signs with. Raises BadField."""
@@ -112,19 +115,24 @@ class WebhookEndpoints:
                 updated_at=at,
             )
         )
-        if len(await self._table.list(tenant)) >= ENDPOINTS_MAX:
-            raise BadField("webhook_endpoints", "too_many")
         made = [self._made(_STANDARD_WEBHOOKS)]
         if (scheme := self._scheme(endpoint)) is not None:
             made.append(self._made(scheme))
-        await self._put(endpoint, {one.name: one.text for one in made})
-        await self._table.add(endpoint)
+        async with self._opening:  # so that many at once are not too many
+            if len(await self._table.list(tenant)) >= ENDPOINTS_MAX:
+                raise BadField("webhook_endpoints", "too_many")
+            await self._put(endpoint, {one.name: one.text for one in made})
+            await self._table.add(endpoint)
         return endpoint, made
 
     async def change(self, endpoint: WebhookEndpoint, changed: WebhookEndpoint) -> bool:
-        """Give it another URL, other types and so on. Raises BadField; False: it is gone."""
-        checked = self._checked(changed)
-        return checked == endpoint or await self._table.update(checked, self._now())
+        """Give it another URL, other types and so on. Raises BadField; False: it is gone.
+
+        What stays as it is was checked when it was given, perhaps by other rules.
+        """
+        if changed == endpoint:
+            return True
+        return await self._table.update(self._checked(changed), self._now())
 
     async def remove(self, tenant: str, endpoint: str) -> bool:
         """End it, and take its secrets away; those that stay for now belong to nothing."""
@@ -219,6 +227,15 @@ class WebhookEndpoints:
             raise BadField("route", "required")
         if endpoint.route not in self._routes:
             raise BadField("route", "unknown_value")
+
+
+def schemes_by_route(routes: Iterable[Route]) -> Mapping[str, Sequence[str]]:
+    """Give the routes whose callbacks are received, each with the schemes of its preset."""
+    return {
+        route.name: route.preset.callbacks.schemes
+        for route in routes
+        if route.preset.callbacks is not None
+    }
 
 
 def _usual_signature(form: Form) -> Signature:

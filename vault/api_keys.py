@@ -211,6 +211,7 @@ class Scope(StrEnum):
     UPDATE = "update"
     DELETE = "delete"
     LEDGER = "ledger"
+    WEBHOOKS = "webhooks"
 
 
 ROUTE_SCOPE: Final = re.compile("route:([a-z0-9_.-]{1,64})")

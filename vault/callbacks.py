@@ -178,7 +178,7 @@ class Callbacks:
             assert row.effect is not None
             known = OnRecord(one.kind, one.state, one.result, one.evidence_at)
             after = recorded(known, row.effect, row.event_at)
-            if after.evidence_at is not None and after.evidence_at != known.evidence_at:
+            if after.evidence_at is not None and after != known:  # any settlement clears it
                 evidence[one.first] = after.evidence_at
             result = after.result
             if result is None or result is known.result:

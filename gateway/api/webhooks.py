@@ -45,7 +45,7 @@ BY_MERCHANT: Final = "merchant"
 """Why an endpoint is disabled that its owner has disabled."""
 
 Url = Annotated[str, Meta(max_length=URL_CHARACTERS_MAX)]
-Types = Annotated[tuple[Annotated[str, Meta(max_length=129)], ...], Meta(max_length=TYPES_MAX)]
+Types = Annotated[list[Annotated[str, Meta(max_length=129)]], Meta(max_length=TYPES_MAX)]
 Concurrency = Annotated[int, Meta(ge=1, le=32)]
 
 
@@ -55,7 +55,7 @@ class OpenBody(Struct, frozen=True, forbid_unknown_fields=True):
     url: Url
     form: Literal["callbacks", "events"]
     route: Annotated[str, Meta(max_length=64)] | None = None
-    types: Types = ()
+    types: Types = []
     signature: Literal["original", "own"] | None = None
     concurrency: Concurrency = CONCURRENCY
 
@@ -104,7 +104,7 @@ class WebhookHandlers:
                 wanted.url,
                 wanted.form,
                 wanted.route,
-                wanted.types,
+                tuple(wanted.types),
                 wanted.signature,
                 wanted.concurrency,
             ),
@@ -306,7 +306,7 @@ def _changed(endpoint: WebhookEndpoint, wanted: ChangeBody) -> WebhookEndpoint:
     return replace(
         endpoint,
         url=endpoint.url if wanted.url is UNSET else wanted.url,
-        types=endpoint.types if wanted.types is UNSET else wanted.types,
+        types=endpoint.types if wanted.types is UNSET else tuple(wanted.types),
         signature=endpoint.signature if wanted.signature is UNSET else wanted.signature,
         concurrency=endpoint.concurrency if wanted.concurrency is UNSET else wanted.concurrency,
     )

@@ -53,7 +53,8 @@ ScopeOption = Annotated[
     typer.Option(
         "--scope",
         metavar="SCOPE",
-        help="tokenize, read, bin, fingerprint, update, delete, ledger, route:<name>; repeatable.",
+        help="tokenize, read, bin, fingerprint, update, delete, ledger, webhooks, route:<name>;"
+        " repeatable.",
     ),
 ]
 

@@ -55,6 +55,18 @@ class ProcessorControl:
         numbers: list[str] = self._ask("GET", "/numbers")["numbers"]
         return numbers
 
+    @property
+    def callbacks(self) -> dict[str, int]:
+        """What became of its callbacks, counted."""
+        counts: dict[str, int] = self._ask("GET", "/state")["callbacks"]["counts"]
+        return counts
+
+    @property
+    def called_back(self) -> list[dict[str, Any]]:
+        """Every callback, as it happened: processor, type, tries, the last status."""
+        recent: list[dict[str, Any]] = self._ask("GET", "/state")["callbacks"]["recent"]
+        return recent
+
     def do(self, what: str, **arguments: object) -> None:
         self._ask("POST", "/do", {"do": what, **arguments})
 

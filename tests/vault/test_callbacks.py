@@ -341,8 +341,20 @@ async def test_whatever_the_order_the_end_is_the_same(
         row = await here.row(intent)
         assert len(row.events) == len(events)
         ends.add((row.state, row.result, row.processor_reference == name))
-    assert len(ends) == 1
+    assert len(ends) == 1, ends
     assert await here.callbacks.match_late() == 0
+
+
+async def test_of_two_at_one_moment_the_second_leaves_its_time(here: Inbox) -> None:
+    """A change clears when evidence came about: the same moment has to be put down again."""
+    intent = await here.begins(reference="order_tie")
+    for effect, minute in ((Effect.APPROVED, 0), (Effect.DECLINED, 0), (Effect.APPROVED, 1)):
+        await here.gets(
+            effect, minute=minute, payment_reference="pi_tie", merchant_reference="order_tie"
+        )
+    assert await here.court.record.settle(intent, UNKNOWN, None)
+    assert await here.callbacks.match_late() == 3
+    assert await here.shows(intent) == ("resolved", "approved")
 
 
 # --- afterwards -----------------------------------------------------------------------------
