@@ -14,7 +14,8 @@ from gateway.codecs.bodies import format_of, read_as
 from gateway.codecs.splice import Document, Field, Format, Shape
 from gateway.errors import Malformed
 from gateway.plain_paths import folded
-from gateway.preset import Condition, Operation, Preset, Scalar
+from gateway.preset import Operation, Preset
+from gateway.preset_conditions import Condition, Scalar
 from gateway.resign import Verified
 from gateway.selectors import Finder, Match
 from vault.tokens import TOKEN_BYTES

@@ -24,7 +24,8 @@ import msgspec
 from gateway.codecs import form, xml
 from gateway.codecs.splice import BOM, Replacement, splice
 from gateway.errors import Malformed
-from gateway.preset import CallbackEffect, CallbackEvents, Selectors
+from gateway.preset_callbacks import CallbackEffect, CallbackEvents
+from gateway.preset_conditions import Selectors
 from gateway.reading import OfJson, OfXml, Reading
 from gateway.result import holds
 from vault.money import Money, minor_units_of

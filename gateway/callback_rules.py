@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from gateway.codecs.splice import Format
-from gateway.preset import CallbackEffect, CallbackEvents, Condition
+from gateway.preset_callbacks import CallbackEffect, CallbackEvents
+from gateway.preset_conditions import Condition
 from gateway.selectors import problem_of
 from gateway.signatures import SCHEMES
 

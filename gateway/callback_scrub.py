@@ -28,7 +28,7 @@ from gateway.inbound.areas import BODY, Area
 from gateway.inbound.looking import Fields, Located, Look, Seen, in_each, is_clean
 from gateway.inbound.written import escaped
 from gateway.plain_paths import folded
-from gateway.preset import CallbackEvents
+from gateway.preset_callbacks import CallbackEvents
 from gateway.scan import Hit, find_cards
 from gateway.selectors import Finder
 from vault.pan import Pan

@@ -26,7 +26,7 @@ from gateway.callback_events import CallbackEvent, read_events, read_notice, unr
 from gateway.callback_scrub import Cleaned, masked_also, scrubbed
 from gateway.errors import CallbackRefused, Malformed, NotFound, RateLimited
 from gateway.metrics import Metrics
-from gateway.preset import CallbackEvents
+from gateway.preset_callbacks import CallbackEvents
 from gateway.request_event import REQUEST_EVENT
 from gateway.signatures import (
     SCHEMES,

@@ -16,10 +16,11 @@ import msgspec
 
 from gateway.codecs.splice import Format
 from gateway.plain_paths import folded
+from gateway.preset_callbacks import CallbackEvents
+from gateway.preset_conditions import Condition, Selectors
 from gateway.preset_patterns import any_header, host_pattern, segments, text_pattern
 from vault.authorization import Kind, State
 from vault.errors import StartRefused
-from vault.payment_events import Effect
 
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
@@ -32,8 +33,6 @@ _PLAIN_PATH: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9_.-]+)+")
 _SUFFIX: Final = re.compile(r"\.(?:xml|json)$", re.IGNORECASE)
 METHODS: Final = ("POST", "PUT", "PATCH", "DELETE", "GET")
 
-Selectors = tuple[str, ...]
-Scalar = str | int | bool
 Place = Literal["bearer", "basic_user", "basic_password", "header", "body", "signature", "oauth"]
 """Where a key stands: in `Authorization`, in a header of its own, in the body, in what signs, or
 only in the exchange for an access token."""
@@ -105,18 +104,6 @@ class CardFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         """Return every field where a token may turn into something of its card."""
         named = (self.number, self.exp_month, self.exp_year, self.expiry, self.cvc)
         return tuple(filter(None, named))
-
-
-class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"equals": "is"}):
-    """What has to stand at a path, or at any of several; null counts as nothing."""
-
-    path: str | tuple[str, ...]
-    equals: tuple[Scalar, ...] = ()
-    exists: bool | None = None
-
-    @property
-    def paths(self) -> Selectors:
-        return (self.path,) if isinstance(self.path, str) else self.path
 
 
 class Operation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -204,37 +191,6 @@ class Inquiry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     status: int = 200  # with what the processor answers such a call
     settled_after_seconds: int  # earlier, nothing but a final result counts
     complete: bool = False  # whether what is not found then was never received
-
-
-class CallbackEffect(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What events of these types mean, if all of this holds; the first that fits counts."""
-
-    types: tuple[str, ...]  # exact, or with one `*` at the end
-    where: tuple[Condition, ...] = ()
-    effect: Effect
-
-
-class CallbackEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where a processor's events have what, and what they mean. The first path that holds text
-    counts; paths are those of an item, where a post has several.
-    """
-
-    schemes: tuple[str, ...]  # of `gateway.signatures`; the first is what an endpoint gets
-    items: str | None = None  # where a post has several events: "notificationItems[*].X"
-    type: Selectors
-    id: Selectors = ()  # none, or none there: a digest of the content
-    id_header: str | None = None
-    id_parts: tuple[Selectors, ...] = ()  # instead of one id: all of these together
-    at: Selectors = ()  # RFC 3339, Unix seconds or milliseconds; none: when it came
-    action_reference: Selectors = ()
-    payment_reference: Selectors = ()
-    merchant_reference: Selectors = ()
-    amount: Selectors = ()
-    amount_unit: Literal["minor", "major"] = "minor"
-    currency: Selectors = ()
-    decline_code: Selectors = ()
-    numbers: Selectors = ()  # ids of the processor's or merchant's that may look like cards
-    effects: tuple[CallbackEffect, ...] = ()
 
 
 class ErrorRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -16,15 +16,8 @@ from gateway.callback_rules import problems_of_callbacks
 from gateway.codecs.bodies import format_of
 from gateway.codecs.splice import Format
 from gateway.plain_paths import folded
-from gateway.preset import (
-    PRESET_NAME,
-    Condition,
-    ErrorShape,
-    Inquiry,
-    Operation,
-    Preset,
-    ResultRule,
-)
+from gateway.preset import PRESET_NAME, ErrorShape, Inquiry, Operation, Preset, ResultRule
+from gateway.preset_conditions import Condition
 from gateway.preset_patterns import HOST_PLACEHOLDER, segments, text_pattern
 from gateway.processor_errors import PLACEHOLDER, Problem, shaped
 from gateway.selectors import problem_of

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.preset import Condition, Operation, Preset, ResultRule, Scalar
+from gateway.preset import Operation, Preset, ResultRule
+from gateway.preset_conditions import Condition, Scalar
 from gateway.reading import Reading, read_reply
 from gateway.reply import Reflected, Scrubbed
 from vault.authorization import Result

@@ -22,7 +22,8 @@ from gateway.callback_scrub import masked_also, scrubbed
 from gateway.errors import GatewayError
 from gateway.exchange import Outcome, Replied
 from gateway.lanes import Lane, Lanes
-from gateway.preset import FORM, JSON, CallbackEvents
+from gateway.preset import FORM, JSON
+from gateway.preset_callbacks import CallbackEvents
 from gateway.signatures import SCHEMES
 from vault.callback_endpoint_table import Notice
 from vault.callbacks import NewCallback

@@ -296,6 +296,8 @@ TESTED_BY = {
     "gateway/signatures_recipes.py": "test_signatures",
     "gateway/signatures_terms.py": "test_signatures",
     "gateway/callback_rules.py": "test_callback_events",
+    "gateway/preset_callbacks.py": "test_callback_events",
+    "gateway/preset_conditions.py": "test_call",
     "gateway/reporting.py": "test_callbacks_flow",
     "vault/callback_table.py": "test_callbacks",
     "vault/callback_unit.py": "test_callbacks",

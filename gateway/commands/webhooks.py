@@ -214,9 +214,10 @@ def replay(
     """Let deliveries that have ended begin anew: these, or all dead ones of an endpoint."""
     if bool(ids) == dead or dead is (endpoint is None):
         raise typer.BadParameter("give either ids, or --dead with --endpoint ID")
+    given = [_delivery(one) for one in ids or ()]
 
     async def work(table: WebhookTable, identity: str) -> None:
-        wanted = [_delivery(one) for one in ids or ()]
+        wanted = given
         if endpoint is not None:
             if await table.get(identity, endpoint) is None:
                 fail(f"there is no endpoint {endpoint}")

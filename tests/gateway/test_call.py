@@ -5,7 +5,8 @@ import pytest
 
 from gateway.call import Call, CallRefused, ReadCall, Refusal, read_call
 from gateway.codecs.splice import BOM, Format
-from gateway.preset import Condition, Operation, Preset
+from gateway.preset import Operation, Preset
+from gateway.preset_conditions import Condition
 from tests.gateway.preset_bodies import PRESETS
 from vault.authorization import Kind
 from vault.tokens import token_of

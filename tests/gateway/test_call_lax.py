@@ -10,7 +10,8 @@ from gateway import preset
 from gateway.call import Call, CallRefused, Refusal, read_call
 from gateway.commands.options import fail
 from gateway.order import Order, fill, pass_through_refusal, read_order
-from gateway.preset import Condition, Preset, ReplyCard, ResultRule
+from gateway.preset import Preset, ReplyCard, ResultRule
+from gateway.preset_conditions import Condition
 from gateway.preset_rules import problems_of
 from vault.authorization import Kind
 

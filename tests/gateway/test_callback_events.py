@@ -25,7 +25,8 @@ from gateway.callback_events import (
 )
 from gateway.callback_rules import problems_of_callbacks
 from gateway.errors import Malformed
-from gateway.preset import CallbackEffect, CallbackEvents, Condition
+from gateway.preset_callbacks import CallbackEffect, CallbackEvents
+from gateway.preset_conditions import Condition
 from vault.payment_events import Effect
 
 NO_HEADERS: tuple[tuple[str, str], ...] = ()

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import preset
 from gateway.call import Call, CallRefused, Refusal, read_call
 from gateway.explain import Explanation, explain
 from gateway.order import Order, pass_through_refusal, read_order
 from gateway.preset import Preset
+from gateway.preset_conditions import Condition
 from tests import cards
 from tests.gateway.preset_bodies import PRESETS, Case, cases
 from vault.pan import Pan
@@ -191,7 +191,7 @@ def test_a_refusal_is_told_with_its_code(call: Call, verdict: str) -> None:
 
 def test_a_preset_of_one_s_own_may_go_by_json_path() -> None:
     operation = msgspec.structs.replace(
-        ADYEN.operations[0], when=(preset.Condition(path="$.a", exists=True),)
+        ADYEN.operations[0], when=(Condition(path="$.a", exists=True),)
     )
     own = msgspec.structs.replace(ADYEN, operations=(operation,))
     told = _told(_call('{"a":1,"b":1,"b":2}', "/v68/payments", "application/json"), own)

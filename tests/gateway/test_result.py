@@ -6,6 +6,7 @@ import pytest
 from gateway import preset
 from gateway.order import OpenedCard
 from gateway.preset import Operation
+from gateway.preset_conditions import Condition
 from gateway.reply import Reflected, Scrubbed, scrub
 from gateway.result import References, Settled, UnknownOutcome, read_result
 from tests import cards
@@ -190,7 +191,7 @@ def test_a_withheld_reply_is_read_and_nothing_of_it_is_remembered() -> None:
 def test_true_is_not_one() -> None:
     rule = preset.ResultRule(
         statuses=("2xx",),
-        where=(preset.Condition(path="paid", equals=(1,)),),
+        where=(Condition(path="paid", equals=(1,)),),
         result="approved",
     )
     changed = msgspec.structs.replace(STRIPE, results=(rule,))

@@ -1,12 +1,14 @@
 """`panward webhooks`: where merchants are told of things, from the operator's command line."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 import pytest
+from typer.testing import CliRunner
 
 from gateway.api.webhooks import delivery_id
+from gateway.commands.webhooks import webhooks
 from tests.cards import VISA
 from tests.gateway.commands.conftest import Command
 from tests.vault.keyrings import reveal_keys
@@ -77,7 +79,7 @@ async def test_plain_words_show_the_secret_too(command: Command, tenant: Tenant)
 
 @pytest.mark.usefixtures("tenant")
 async def test_what_cannot_be_is_said(command: Command) -> None:
-    for words, word in (
+    refusals: Sequence[tuple[Sequence[str], str]] = (
         (("endpoints", "add", "nobody", URL), "no tenant"),
         (("endpoints", "add", "shop", "http://shop.example/"), "url: format"),
         (("endpoints", "add", "shop", f"{URL}/{VISA}"), "url: card_number"),
@@ -86,18 +88,24 @@ async def test_what_cannot_be_is_said(command: Command) -> None:
         (("endpoints", "enable", "shop", "we_1"), "no endpoint"),
         (("replay", "shop", "--dead", "--endpoint", "we_1"), "no endpoint"),
         (("replay", "shop", delivery_id(str(UUID(int=1)))), "not there"),
-    ):
+    )
+    for words, word in refusals:
         ended = await command("webhooks", *words)
         assert ended.status == 1, (words, ended.err)
         assert word in ended.err
         assert VISA not in ended.err + ended.out
+
+
+def test_usage() -> None:
     for words in (
-        ("replay", "shop"),
-        ("replay", "shop", "--dead"),
-        ("replay", "shop", "dlv_1"),
-        ("replay", "shop", "dlv_1", "--dead", "--endpoint", "we_1"),
+        ["replay", "shop"],
+        ["replay", "shop", "--dead"],
+        ["replay", "shop", "dlv_1"],
+        ["replay", "shop", "dlv_1", "--dead", "--endpoint", "we_1"],
+        ["endpoints", "add", "shop", URL, "--concurrency", "33"],
+        ["endpoints", "list"],
     ):
-        assert (await command("webhooks", *words)).status == 2, words
+        assert CliRunner().invoke(webhooks, words).exit_code == 2, words
 
 
 async def test_what_died_begins_anew(command: Command, store: Store, tenant: Tenant) -> None:
