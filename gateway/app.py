@@ -28,6 +28,7 @@ from gateway.api.authorizations import AuthorizationHandlers
 from gateway.api.health import Health
 from gateway.api.ledger import LedgerHandlers, TileHandlers
 from gateway.api.tokens import Tokens
+from gateway.api.webhooks import add_routes
 from gateway.applications import (
     inbound_application,
     ops_application,
@@ -248,7 +249,7 @@ async def _open_stories(
         monotonic=time.monotonic,
     )
     reporting = await open_reporting(
-        config, custody, lanes, doubt_table, stack, metrics=metrics, chance=_chance
+        config, custody, lanes, merchants, stack, metrics=metrics, chance=_chance
     )
     sweeper = Sweeper(
         cards=cards,
@@ -477,6 +478,7 @@ def _audiences(config: Config, stories: _Stories, health: Health) -> Iterator[_A
         stories.publishing.log, OwnEvents(stories.custody.database), stories.merchants
     )
     private = private_application(stories.handlers, authorizations, outbound, ledger)
+    add_routes(private.router, stories.reporting.inbox, stories.reporting.webhooks)
     ops = ops_application(health, _tiles(config, stories))
     signed = _signed_hosts(config)
     yield _audience("public", _public(stories), listeners.public, (), old_clients=CALLED_BACK)

@@ -264,6 +264,10 @@ address_burst = 2000
 key_per_second = 2000
 key_burst = 4000
 
+[deliveries]  # merchants' endpoints on this machine, with a certificate of this authority
+address_allow = ["127.0.0.1/32"]
+ca_file = {_quoted(parts.tls_ca_file)}
+
 [ledger]
 origin = "{ORIGIN}"
 reserve_bytes = {RESERVE_BYTES}

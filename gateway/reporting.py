@@ -12,6 +12,8 @@ from datetime import timedelta
 from typing import Final
 
 from gateway.addresses import HTTPS_PORT, AddressAllow
+from gateway.api.callbacks import InboxHandlers
+from gateway.api.webhooks import WebhookHandlers
 from gateway.callback_sources import CallbackSources
 from gateway.callbacks import PATH, CallbackHandlers, Proofs
 from gateway.config import Config
@@ -25,11 +27,13 @@ from gateway.deliveries import (
     WebhookUrl,
 )
 from gateway.lanes import Lanes
+from gateway.merchants import Merchants
 from gateway.metrics import Metrics
 from gateway.publishing import Duty
 from gateway.signing_certificates import SigningCertificates
 from gateway.status_asking import Later, StatusAsking, Told
 from gateway.upstream import Upstream, UpstreamRoute, context_of
+from gateway.webhook_endpoints import WebhookEndpoints, schemes_by_route
 from vault.callback_endpoint_table import CallbackEndpointTable, Notice
 from vault.callback_table import CallbackTable
 from vault.callbacks import Callbacks
@@ -45,7 +49,6 @@ GAUGE_SECONDS: Final = 5.0
 ASK_SECONDS: Final = 2.0
 SWEEP_SECONDS: Final = 600.0
 NOTICES_A_TURN: Final = 8
-BODIES_KEPT: Final = timedelta(days=90)
 ASKED_AGAIN: Final = (
     timedelta(minutes=1),
     timedelta(minutes=10),
@@ -59,7 +62,8 @@ class Reporting:
     """The parts, and what they do on a clock."""
 
     callbacks: CallbackHandlers
-    table: CallbackTable
+    inbox: InboxHandlers
+    webhooks: WebhookHandlers
     duties: Sequence[Duty]
 
 
@@ -67,7 +71,7 @@ async def open_reporting(  # noqa: PLR0913 - the parts of one wiring
     config: Config,
     custody: Custody,
     lanes: Lanes,
-    doubts: DoubtTable,
+    merchants: Merchants,
     stack: AsyncExitStack,
     *,
     metrics: Metrics,
@@ -77,7 +81,11 @@ async def open_reporting(  # noqa: PLR0913 - the parts of one wiring
     endpoints = CallbackEndpointTable(custody.database)
     table = CallbackTable(custody.database)
     callbacks = Callbacks(
-        ledger=custody.ledger, table=table, doubts=doubts, boot=custody.boot.id, now=utc_now
+        ledger=custody.ledger,
+        table=table,
+        doubts=DoubtTable(custody.database),
+        boot=custody.boot.id,
+        now=utc_now,
     )
     handlers = CallbackHandlers(
         endpoints,
@@ -95,14 +103,15 @@ async def open_reporting(  # noqa: PLR0913 - the parts of one wiring
     deliveries = await stack.enter_async_context(_deliveries(config, custody, metrics, chance))
     return Reporting(
         handlers,
-        table,
+        InboxHandlers(table, merchants),
+        WebhookHandlers(_endpoints(config, custody, webhooks), webhooks, merchants, now=utc_now),
         (
             (MATCH_SECONDS, _quietly(callbacks.match_late)),
             (ASK_SECONDS, _asking(endpoints, asking, callbacks)),
             (TELLING_SECONDS, _quietly(lambda: _all_told(telling))),
             (POLL_SECONDS, deliveries.run),
             (GAUGE_SECONDS, _quietly(lambda: _counted(webhooks, metrics))),
-            (SWEEP_SECONDS, _quietly(lambda: table.forget_bodies(utc_now() - BODIES_KEPT))),
+            (SWEEP_SECONDS, _quietly(lambda: table.forget_bodies(utc_now()))),
             (SWEEP_SECONDS, _quietly(lambda: webhooks.sweep(utc_now()))),
         ),
     )
@@ -136,6 +145,16 @@ def _proofs(config: Config, custody: Custody, metrics: Metrics) -> Proofs:
         roots,
         CallbackSources(time.monotonic),
         KnownCards(custody.database, custody.tokenize_keys),
+    )
+
+
+def _endpoints(config: Config, custody: Custody, table: WebhookTable) -> WebhookEndpoints:
+    return WebhookEndpoints(
+        table,
+        custody.reveal_keys,
+        routes=schemes_by_route(config.routes),
+        allow=AddressAllow.parse(config.deliveries.address_allow),
+        now=utc_now,
     )
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 import msgspec
 from aiohttp import web
@@ -28,6 +29,7 @@ from vault.authorization_table import (
 )
 from vault.authorizations import Authorizations
 from vault.ids import authorization_id, intent_of
+from vault.telling import callback_id
 from vault.tokens import Env, is_token
 
 _TEXT: Final = re.compile("[\x20-\x7e]{1,255}")
@@ -151,7 +153,7 @@ def _attempt(attempt: Attempt) -> Mapping[str, object]:
 
 def _event(event: Reported) -> Mapping[str, object]:
     return {
-        "callback": event.callback,
+        "callback": callback_id(UUID(event.callback)),
         "type": event.type,
         "effect": event.effect,
         "amount": event.amount,

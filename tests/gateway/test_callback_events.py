@@ -100,7 +100,7 @@ def test_stripe_says_of_which_payment_it_speaks() -> None:
         "payment_intent.succeeded",
         NOON,
     )
-    assert said(event) == ("pi_3Q", None, "order 7", 1999, "EUR")
+    assert said(event) == ("pi_3Q", "pi_3Q", "order 7", 1999, "EUR")
     assert said(read("stripe", stripe("charge.refunded", **CHARGE)))[:2] == ("ch_3Q", "pi_3Q")
     assert said(read("stripe", stripe("refund.created", **REFUND)))[:2] == ("re_3Q", "pi_3Q")
     declined = read(
