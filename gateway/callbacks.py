@@ -148,8 +148,9 @@ class CallbackHandlers:
 
     async def _endpoint(self, request: web.Request) -> tuple[CallbackEndpoint, Scheme]:
         endpoint = await self._endpoints.endpoint(request.match_info["endpoint"], self._now())
-        if endpoint is None or endpoint.route not in self._rules:
-            raise NotFound
+        rules = None if endpoint is None else self._rules.get(endpoint.route)
+        if endpoint is None or rules is None or endpoint.scheme not in rules.schemes:
+            raise NotFound  # a preset may have changed since: an unsigned scheme is no way round
         event = request[REQUEST_EVENT]
         event.tenant = endpoint.tenant
         return endpoint, SCHEMES[endpoint.scheme]
@@ -215,7 +216,8 @@ class CallbackHandlers:
         is_signed: bool,
     ) -> None:
         """Put all of its events on record: the processor hears of success when all are."""
-        rules = self._rules[endpoint.route] or CallbackEvents(schemes=(), type=())
+        rules = self._rules[endpoint.route]
+        assert rules is not None, "an endpoint is found by them"
         kept = tuple(each for each in headers if not _NOT_KEPT.fullmatch(each[0].lower()))
         cleaned = await self._cleaned(endpoint.tenant, rules, scheme, kept, raw)
         try:

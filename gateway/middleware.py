@@ -93,8 +93,8 @@ class Gate:
         """Raise what is wrong with the head of `request`, before anything of it is used."""
         path = request.raw_path
         is_old = bool(self.old_clients) and path.startswith(self.old_clients)
-        if request.version != HttpVersion11 and not (is_old and request.version == HttpVersion10):
-            raise VersionRefused
+        if request.version != HttpVersion11:
+            _check_old(request, allowed=is_old)
         if request.method == hdrs.METH_CONNECT:  # some read no HTTP after it (RFC 9110 9.3.6)
             raise Malformed("method")
         if not path.startswith("/"):  # absolute-form overrides Host; authority-form is CONNECT
@@ -117,6 +117,13 @@ class Gate:
         name, _, port = host.rpartition(":")
         if name not in self.hosts or not _PORT.fullmatch(port):
             raise Malformed("host")
+
+
+def _check_old(request: web.BaseRequest, *, allowed: bool) -> None:
+    if not allowed or request.version != HttpVersion10:
+        raise VersionRefused
+    if hdrs.TRANSFER_ENCODING in request.headers:  # RFC 9112 6.1: HTTP/1.0 knows no chunks
+        raise Malformed("te")
 
 
 def _framing_headers(request: web.BaseRequest, checks: "_Checks") -> int:
@@ -151,6 +158,12 @@ def _expect(_value: bytes) -> int:
     raise ExpectationRefused
 
 
+def _continue(value: bytes) -> int:
+    if value.lower() != b"100-continue":
+        raise ExpectationRefused
+    return 0
+
+
 def _upgrade(_value: bytes) -> int:
     raise Malformed("upgrade")
 
@@ -168,6 +181,7 @@ _FRAMING_CHECKS: Final[_Checks] = {
 }
 _EXPECTING_CHECKS: Final[_Checks] = {
     **_FRAMING_CHECKS,
+    b"expect": _continue,
     b"content-encoding": _content_encoding,
     b"upgrade": _upgrade,
     b"connection": _connection,
@@ -240,6 +254,8 @@ class Net:
                 response: web.StreamResponse = self._refuse(request, event, error)
             else:
                 response = await self._handle(inner, request, event)
+                if request.version != HttpVersion11:
+                    response.force_close()
                 if response.status >= _SERVER_ERRORS and PROCESSOR_STATUS in response.headers:
                     event.fault = Fault.PROCESSOR
             self._end(event, response.status, perf_counter() - begun)

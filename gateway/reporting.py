@@ -26,6 +26,7 @@ from gateway.deliveries import (
     Deliveries,
     WebhookUrl,
 )
+from gateway.errors import GatewayError
 from gateway.lanes import Lanes
 from gateway.merchants import Merchants
 from gateway.metrics import Metrics
@@ -226,7 +227,10 @@ def _asking(
     endpoints: CallbackEndpointTable, asking: StatusAsking, callbacks: Callbacks
 ) -> Callable[[], Awaitable[None]]:
     async def settled(notice: Notice) -> None:
-        answer = await asking.ask(notice)
+        try:
+            answer = await asking.ask(notice)
+        except GatewayError:  # an answer that nobody can read, or may keep
+            answer = Later()
         if isinstance(answer, Told):
             await callbacks.receive(answer.new)
         if isinstance(answer, Later) and notice.tries <= len(ASKED_AGAIN):

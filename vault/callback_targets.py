@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vault.authorization import Kind, State
-from vault.callback_table import CallbackRow, Candidate
+from vault.callback_table import CLOCKS_APART, CallbackRow, Candidate
 from vault.payment_events import PAYMENTS, Effect, implied
 
 _OF_THE_PAYMENT: Final = frozenset(
@@ -42,6 +42,8 @@ class Targets:
 
 
 def targets(event: CallbackRow, candidates: Sequence[Candidate]) -> Targets:
+    # An event says nothing of what was begun after it.
+    candidates = [one for one in candidates if one.created_at <= event.event_at + CLOCKS_APART]
     kind = _kind_of_change(event.effect)
     action = None if kind is None else _action(event, kind, candidates)
     wanted = action is None and event.action_reference is not None
@@ -86,7 +88,8 @@ def _action(event: CallbackRow, kind: Kind, candidates: Sequence[Candidate]) -> 
     if len(named) == 1:
         return named[0]
     # Some processors' captures and voids answer with the payment's reference.
-    return _only_open(named or [one for one in changes if _is_named(one, event.payment_reference)])
+    named = named or [one for one in changes if _is_named(one, event.payment_reference)]
+    return _only_open([one for one in named if _is_of_this_amount(event, one)])
 
 
 def _is_named(one: Candidate, reference: str | None) -> bool:
@@ -105,11 +108,19 @@ def _latest(named: Sequence[Candidate]) -> Candidate | None:
 
 
 def _fits(event: CallbackRow, one: Candidate) -> bool:
-    """Whether nothing that is known of both is another. Changes may be of a part of the amount."""
-    pairs: list[tuple[object, object]] = [
-        (event.currency, one.currency),
-        (_own_reference(event), one.processor_reference),
-    ]
+    """Whether a namesake is the one: merchants call many payments the same.
+
+    Of a change the amount may be a part; what is not known on either side proves nothing.
+    """
+    if event.amount is None or one.amount is None or event.currency != one.currency:
+        return False
+    own = _own_reference(event)
+    if own is not None and one.processor_reference not in {None, own}:
+        return False
     if event.effect in _OF_THE_PAYMENT:
-        pairs.append((event.amount, one.amount))
-    return all(said is None or known is None or said == known for said, known in pairs)
+        return event.amount == one.amount
+    return event.amount <= one.amount
+
+
+def _is_of_this_amount(event: CallbackRow, one: Candidate) -> bool:
+    return event.amount is None or one.amount is None or event.amount == one.amount

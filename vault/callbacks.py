@@ -39,6 +39,10 @@ from vault.resolutions import RECONCILER, Evidence, Scribe, contradiction, resol
 LOOKS_MAX: Final = 5
 MATCHED_FOR: Final = timedelta(days=7)  # by then what was in doubt has been given up
 PAGE_EVENTS: Final = 1000
+AHEAD_MAX: Final = timedelta(minutes=10)
+"""How far a processor's clock may be ahead: from a time to come, no later event would count."""
+PUT_OFF: Final = timedelta(minutes=1)
+PUT_OFF_MAX: Final = 10_000
 TEXT_CHARACTERS_MAX: Final = 255
 
 
@@ -91,6 +95,7 @@ class Callbacks:
         self._doubts = doubts
         self._boot = boot
         self._now = now
+        self._later: dict[str, datetime] = {}
         self._place: tuple[datetime, str] | None = None  # in the older ones without a request
 
     async def receive(self, new: NewCallback) -> Received:
@@ -137,9 +142,22 @@ class Callbacks:
         due = {row.id: row for row in (*newest.due, *older.due)}
         matched = 0
         # Oldest first: so it is seldom that one replaces what another has just said.
-        for row in sorted(due.values(), key=lambda row: row.event_at)[:limit]:
-            matched += await self._match(row)
+        for row in sorted(due.values(), key=lambda row: row.event_at):
+            if matched >= limit:
+                break
+            if self._later.get(row.id, since) > self._now():
+                continue
+            if await self._match(row):
+                matched += 1
+                self._later.pop(row.id, None)
+            else:  # what cannot be matched holds up nobody
+                self._put_off(row.id)
         return matched
+
+    def _put_off(self, row: str) -> None:
+        if len(self._later) >= PUT_OFF_MAX:
+            self._later.clear()
+        self._later[row] = self._now() + PUT_OFF
 
     async def _match(self, row: CallbackRow) -> bool:
         for _ in range(LOOKS_MAX):
@@ -241,7 +259,7 @@ def _row(new: NewCallback, identity: str, at: datetime) -> CallbackRow:
         scheme=new.scheme,
         event_id=new.event_id,
         event_type=_shown(new.event_type),
-        event_at=new.event_at or at,
+        event_at=min(new.event_at or at, at + AHEAD_MAX),
         effect=new.effect,
         action_reference=_plain(new.action_reference),
         payment_reference=_plain(new.payment_reference),
