@@ -414,7 +414,8 @@ def test_paypal_tells_a_payment_s_decline_from_a_capture_s() -> None:
     assert (event.effect, event.payment_reference) == (Effect.CAPTURE_FAILED, "AUTH")
 
 
-def test_razorpay_s_id_is_in_a_header() -> None:
+def test_razorpay_s_id_is_in_a_header_and_not_believed() -> None:
+    """It is not signed: a post could be sent again under any other."""
     payment = {"id": "pay_1", "amount": 1000000, "currency": "INR", "order_id": "order_1"}
     refund = {"id": "rfnd_1", "payment_id": "pay_1", "amount": 5000, "currency": "INR"}
     document: dict[str, Any] = {
@@ -424,11 +425,10 @@ def test_razorpay_s_id_is_in_a_header() -> None:
     }
     body = post(document)
     event = read("razorpay", body, (("X-Razorpay-Event-Id", "ev_1"),))
-    assert (event.event_id, event.effect, event.at) == ("ev_1", Effect.REFUNDED, NOON)
+    assert (event.effect, event.at) == (Effect.REFUNDED, NOON)
     assert said(event) == ("rfnd_1", "pay_1", "order_1", 5000, "INR")
-    twice = (("x-razorpay-event-id", "ev_1"), ("X-Razorpay-Event-Id", "ev_2"))
-    for headers in (NO_HEADERS, twice):
-        assert read("razorpay", body, headers).event_id == f"sha256:{sha256(body).hexdigest()}"
+    assert event.event_id == f"sha256:{sha256(body).hexdigest()}"
+    assert read("razorpay", body, NO_HEADERS) == event
 
 
 def test_square() -> None:
