@@ -10,6 +10,7 @@ stays unmatched, and has its effect as soon as that answer is on record. What ne
 whether a post is genuine.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -37,6 +38,8 @@ from vault.payment_events import Effect, OnRecord, recorded
 from vault.resolutions import RECONCILER, Evidence, Scribe, contradiction, resolution
 
 LOOKS_MAX: Final = 5
+LOOKS_AT_ONCE: Final = 6
+"""A burst waits here, and not for the database's connections, which others need at once."""
 MATCHED_FOR: Final = timedelta(days=7)  # by then what was in doubt has been given up
 PAGE_EVENTS: Final = 1000
 AHEAD_MAX: Final = timedelta(minutes=10)
@@ -95,6 +98,7 @@ class Callbacks:
         self._doubts = doubts
         self._boot = boot
         self._now = now
+        self._looking = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._later: dict[str, datetime] = {}
         self._place: tuple[datetime, str] | None = None  # in the older ones without a request
 
@@ -106,7 +110,8 @@ class Callbacks:
         row = _row(new, new_uuid7_text(self._now()), self._now())
         actor = callback_actor(new.endpoint)
         for _ in range(LOOKS_MAX):
-            found = await self._table.look_up(row)
+            async with self._looking:
+                found = await self._table.look_up(row)
             if found.is_known:
                 return Received.REPEATED
             meant = targets(row, found.candidates)
