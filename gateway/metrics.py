@@ -253,7 +253,6 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
     "deliveries_paused": ("Endpoints left alone for a moment", ()),
     "deliveries_disabled": ("Endpoints that said they are gone, or were turned off", ()),
     "deliveries_behind": ("Entries of the ledger that are not told yet", ()),
-    "callbacks_unmatched": ("Callbacks of payments that are not on record", ()),
     "edge_key_age_seconds": ("Age of the newest edge key", ()),
     "edge_keys": ("Edge keys in use: without one no card is sealed", ()),
     "build_info": ("What runs here", (_label("version", VERSION),)),
@@ -370,9 +369,6 @@ class Metrics:
         """Set what is known of the queue, each by the name of its gauge."""
         for name, value in open_now.items():
             self._set(f"deliveries_{name}", value)
-
-    def callbacks_unmatched(self, count: int) -> None:
-        self._set("callbacks_unmatched", count)
 
     def edge_keys_published(self, count: int) -> None:
         self._set("edge_keys", count)

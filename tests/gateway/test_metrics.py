@@ -29,8 +29,16 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def use_all(metrics: Metrics) -> None:
+    use_callbacks(metrics)
     use_edge(metrics)
     use_custody(metrics)
+
+
+def use_callbacks(metrics: Metrics) -> None:
+    metrics.called_back("stripe", "duplicate")
+    metrics.delivery_tried("events", "delivered", 0.1)
+    waiting = {"waiting": 5, "overdue_seconds": 2.0, "dead": 1, "behind": 3}
+    metrics.deliveries_open({**waiting, "paused": 1, "disabled": 2})
 
 
 def use_edge(metrics: Metrics) -> None:

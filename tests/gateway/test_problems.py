@@ -43,6 +43,8 @@ def example(kind: type[Exception]) -> Exception:  # noqa: C901, PLR0911 - a form
             return edge.UndeclaredCard("number")
         case edge.MethodNotAllowed:
             return edge.MethodNotAllowed({"POST", "GET"})
+        case edge.CallbackRefused:
+            return edge.CallbackRefused("signature_mismatch")
         case edge.CardTesting:
             return edge.CardTesting(7, "tenant")
         case custody.SealedRefused:

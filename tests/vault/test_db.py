@@ -20,7 +20,7 @@ pytestmark = pytest.mark.embedded
 CANARY = "canary-in-a-row"
 Verb = Callable[[Callable[[Connection], Awaitable[object]]], Awaitable[object]]
 
-MIGRATIONS = [f"000{number}.sql" for number in range(1, 7)]
+MIGRATIONS = [f"000{number}.sql" for number in range(1, 8)]
 
 
 async def one(connection: Connection) -> object:
