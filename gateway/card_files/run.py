@@ -72,13 +72,13 @@ async def carry_out(job: Job, store: Store, tell: Tell) -> Report:
 
 def finish(job: Job) -> None:
     """Remove the journal: the report is where it belongs."""
-    _beside(job.out, JOURNAL).unlink(missing_ok=True)
+    beside(job.out, JOURNAL).unlink(missing_ok=True)
     sync_folder(job.out.parent)
 
 
 def is_unfinished(out: Path) -> bool:
     """Whether an import to there has begun, and has not ended."""
-    return _beside(out, JOURNAL).exists()
+    return beside(out, JOURNAL).exists()
 
 
 class _Run:
@@ -86,7 +86,7 @@ class _Run:
 
     def __init__(self, job: Job, stack: ExitStack) -> None:
         self._job = job
-        self._part = _beside(job.out, PART)
+        self._part = beside(job.out, PART)
         self._source = stack.enter_context(_opened(job.source))
         self._was = os.fstat(self._source.fileno())
         manner = job.manner
@@ -94,7 +94,7 @@ class _Run:
         origin = Origin(self._was.st_size, self._was.st_mtime_ns, options)
         if job.out.exists() and not (job.resume and is_unfinished(job.out)):
             raise ImportRefused(_there(job.out))
-        self._journal = Journal.opened(_beside(job.out, JOURNAL), origin, resume=job.resume)
+        self._journal = Journal.opened(beside(job.out, JOURNAL), origin, resume=job.resume)
         stack.callback(self._journal.close)
         self.tally = Tally()
         self.is_resumed = bool(self._journal.steps)
@@ -251,7 +251,8 @@ def _opened(path: Path) -> BinaryIO:
     return file
 
 
-def _beside(out: Path, suffix: str) -> Path:
+def beside(out: Path, suffix: str) -> Path:
+    """Name what stands beside a file that is being written."""
     return out.with_name(out.name + suffix)
 
 

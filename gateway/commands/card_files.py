@@ -38,6 +38,7 @@ from gateway.card_files.run import (
     PART,
     PIECE_BYTES,
     Job,
+    beside,
     carry_out,
     finish,
     is_unfinished,
@@ -289,15 +290,11 @@ def _pieces(source: BinaryIO, size: int, tell: Tell | None) -> Iterator[bytes]:
 
 def _check_apart(file: Path, out: Path, report: Path | None) -> None:
     """Raises BadParameter where one file would be written over another of the same call."""
-    ours = [] if str(out) == STANDARD else [out, *(_beside(out, each) for each in (PART, JOURNAL))]
+    ours = [] if str(out) == STANDARD else [out, *(beside(out, each) for each in (PART, JOURNAL))]
     if str(file) != STANDARD and any(_is_one(file, each) for each in ours[1:]):
         raise typer.BadParameter(f"{file} would be written over: give OUT another name")
     if report is not None and any(_is_one(report, each) for each in (file, *ours)):
         raise typer.BadParameter("--report needs a file of its own")
-
-
-def _beside(out: Path, suffix: str) -> Path:
-    return out.with_name(out.name + suffix)
 
 
 def _is_one(path: Path, other: Path) -> bool:

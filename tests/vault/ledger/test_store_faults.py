@@ -177,11 +177,11 @@ async def test_an_author_who_gave_up_meanwhile(
     replica, relay = relayed_replica
     follows = statement()
     relay.at_commit, relay.then = [plan], relay.refuse
-    (task,) = appending(replica.ledger, odd(follows=follows), seconds=0.1)
+    (task,) = appending(replica.ledger, odd(follows=follows), seconds=0.5)
     with pytest.raises(LedgerUnavailable):
         await task
     relay.refusing = False
-    await replica.ledger.append(statement(), seconds=10)
+    await until(lambda: replica.ledger._in_doubt is None)  # who waits for a try is told it failed
     await stays_well(store, replica)
     followed = await store.value(
         "SELECT EXISTS (SELECT 1 FROM entry WHERE id = $1)", *ids_of(follows)
