@@ -28,10 +28,14 @@ from gateway.preset_callbacks import CallbackEffect, CallbackEvents
 from gateway.preset_conditions import Selectors
 from gateway.reading import OfJson, OfXml, Reading
 from gateway.result import holds
+from gateway.signatures_adyen import signed_message
 from vault.money import Money, minor_units_of
 from vault.payment_events import Effect
 
 ITEMS_MAX: Final = 100
+ALONE_TIMES_MAX: Final = 2
+"""How many times a post's size its items may come to, each alone with what stands around them."""
+
 UNNAMED: Final = "unknown"  # the type of an event that does not say
 
 _READ_AS: Final[Mapping[str, Literal["xml", "form", "notice"]]] = {  # all others: JSON
@@ -95,7 +99,7 @@ def read_events(
     events: dict[str, CallbackEvent] = {}
     named = _named(rules, headers)
     for item in _items(rules, scheme, body):
-        event = _event(rules, named, item)
+        event = _event(rules, scheme, named, item)
         events.setdefault(event.event_id, event)
     return tuple(events.values())
 
@@ -184,8 +188,12 @@ def _alone(items: str, body: bytes, document: dict[str, object]) -> Iterator[byt
     """Give the post with each of its items alone, every other byte as it came."""
     name = items.partition(_ITEMS)[0]
     whole = bytes(_members(body)[name])
+    elements = _elements(whole)
+    around = len(body) - len(whole) + len(b"[]")
+    if sum(around + len(raw) for raw in elements) > ALONE_TIMES_MAX * len(body):
+        raise Malformed("items")  # all of it would be kept a hundred times
     start = body.find(whole)
-    for raw in _elements(whole):
+    for raw in elements:
         alone = bytes(splice(body, [Replacement(start, start + len(whole), b"[%b]" % raw)]))
         # Where the same bytes stand in the post twice, another place may have been cut.
         if _decoded(alone) != {**document, name: [_decoded(raw)]}:
@@ -215,14 +223,14 @@ def _decoded(data: bytes) -> object:
 # --- from an item to an event -------------------------------------------------------------
 
 
-def _event(rules: CallbackEvents, named: str | None, item: _Item) -> CallbackEvent:
+def _event(rules: CallbackEvents, scheme: Scheme, named: str | None, item: _Item) -> CallbackEvent:
     reading = item.reading
     type_ = _first(reading, rules.type, _TYPE) or UNNAMED
     currency = _first(reading, rules.currency, _CURRENCY)
     currency = None if currency is None else currency.upper()
     event_id = named or _id(rules, reading)
     return CallbackEvent(
-        event_id=event_id or f"sha256:{sha256(item.content).hexdigest()}",
+        event_id=event_id or f"sha256:{sha256(_proven(scheme, item)).hexdigest()}",
         type=type_,
         at=_time(_found(reading, rules.at)),
         effect=_effect(rules.effects, type_, reading),
@@ -234,6 +242,15 @@ def _event(rules: CallbackEvents, named: str | None, item: _Item) -> CallbackEve
         decline_code=_first(reading, rules.decline_code, _TEXT),
         body=item.body,
     )
+
+
+def _proven(scheme: Scheme, item: _Item) -> bytes:
+    """Return what of an event is signed: written otherwise, it is no other event."""
+    if scheme.name == "adyen_item":
+        return signed_message(item.content) or item.content
+    if scheme.name == "braintree":  # it is signed with and without the line's end
+        return b"".join(item.content.split())
+    return item.content
 
 
 def _named(rules: CallbackEvents, headers: Iterable[tuple[str, str]]) -> str | None:

@@ -2,24 +2,27 @@
 
 1. What looks like a card's number is masked to its last four (PCI DSS 3.4.1), however it is
    spelled: in the body, in a document that the body carries in base64, in the values of headers.
-2. Where a preset says that an id stands, its bytes are left: 2.8 % of random ids of 16 digits look
-   like cards, and an id that was changed is of no payment. Those numbers are handed back, and the
-   ones that turn out to be cards are masked after all (`masked_also`).
-3. A field that is named like a card's code gets zeros (PCI DSS 3.3.1).
+2. Where a preset says that an id of the processor's stands, and the number is all of it, its bytes
+   are left: 2.8 % of random ids of 16 digits look like cards, and an id that was changed is of no
+   payment. Those numbers are handed back, and the ones that turn out to be cards are masked after
+   all (`masked_also`). A merchant's own reference is any text: one that looks like a card was never
+   put on record, so there is nothing to find by it.
+3. What is called a card's code gets zeros (`callback_codes`; PCI DSS 3.3.1).
 
 JSON stays JSON, XML stays XML, a form stays a form, and what held nothing keeps its bytes; it is
-looked through until nothing more is found, and what cannot be made clean is refused. What never
-lives here: signatures, what an event means, and whose card a number is.
+looked through until nothing more is found, and what cannot be made clean is refused; so is what
+holds more numbers than any processor posts, before it takes long. What never lives here:
+signatures, what an event means, and whose card a number is.
 """
 
-import binascii
 import re
-from base64 import b64decode, b64encode
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
-from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from gateway.callback_codes import codes_among, codes_in, is_code, may_be_there, zeros
+from gateway.callback_ids import Ids, id_selectors
+from gateway.callback_payloads import PAYLOADS, packed, unpacked
 from gateway.codecs import form, json, xml
 from gateway.codecs.bodies import format_of
 from gateway.codecs.splice import BOM, Document, Field, Format, Replacement, Shape, splice
@@ -27,34 +30,23 @@ from gateway.errors import Malformed, UndeclaredCard
 from gateway.inbound.areas import BODY, Area
 from gateway.inbound.looking import Fields, Located, Look, Seen, in_each, is_clean
 from gateway.inbound.written import escaped
-from gateway.plain_paths import folded
 from gateway.preset_callbacks import CallbackEvents
-from gateway.scan import Hit, find_cards
+from gateway.scan import find_cards
 from gateway.selectors import Finder
 from vault.pan import Pan
 
+AT_ONCE_BYTES_MAX: Final = 8 * 1024
+"""A larger post is for a thread: with many values or cards it takes a good part of a second."""
+
 PASSES_MAX: Final = 8  # one is enough but for what is hidden in what was hidden
-DOUBTFUL_MAX: Final = 64
-"""Of one post. What is beyond is masked: no processor has so many ids that look like cards."""
+NUMBERS_MAX: Final = 1000
+"""Of one post. What has more is refused: it is no report of a payment, and slow to clean."""
 
-_PAYLOADS: Final = {"braintree": "bt_payload"}  # a form's field with a document, in base64
 
+_COUNTED_AT_ONCE: Final = 16 * 1024
 _READERS: Final = {Format.JSON: json.read, Format.XML: xml.read, Format.FORM: form.read}
 _OPENING: Final = {b"{": Format.JSON, b"[": Format.JSON, b"<": Format.XML}
-_CODE: Final = re.compile("[0-9]{3,4}")
-_BARE_CODE: Final = re.compile("[1-9][0-9]{0,3}")  # a number has lost its zeros in front
-_LAST_STEP: Final = re.compile(r'([A-Za-z0-9_-]+?)(?:"?\])?(?:\[[0-9]*\])*\Z')
-_CODE_NAME: Final = re.compile(
-    "(?:.*card)?(?:(?:cvc|cvv|cvn|cvd|cav|csc|cid)2?(?:code|number|value)?"
-    "|(?:security|verification)(?:code|number|value))|.*cardcode"
-)
-_MAY_HAVE_CODE: Final = re.compile(
-    rb"(?i)(?:(?:cvc|cvv|cvn|cvd|cav|csc|cid)2?(?:code|number|value)?|cardcode"
-    rb'|(?:security|verification)(?:code|number|value))"\s*:[\s\["]*[0-9]'
-)
 _MAY_SPELL_OTHERWISE: Final = re.compile(rb"\\|[0-9.]{12}[eE.]")
-_WRITTEN: Final = re.compile(rb"%[0-9A-Fa-f]{2}|[/=\r\n]")
-_LINE_END: Final = re.compile(rb"\r?\n")
 
 
 class Scheme(Protocol):
@@ -91,8 +83,8 @@ def scrubbed(
     rules: CallbackEvents, scheme: Scheme, headers: Sequence[tuple[str, str]], body: bytes
 ) -> Cleaned:
     """Mask what must not be kept. Raises UndeclaredCard if that cannot be done."""
-    post = _Post(rules, _PAYLOADS.get(scheme.name), tuple(scheme.content_types))
-    return _cleaned(post, tuple(headers), body, _Ids(()))
+    post = _Post(rules, PAYLOADS.get(scheme.name), tuple(scheme.content_types))
+    return _cleaned(post, tuple(headers), body, Ids(()))
 
 
 def masked_also(cleaned: Cleaned, which: Sequence[bool]) -> Cleaned:
@@ -100,60 +92,57 @@ def masked_also(cleaned: Cleaned, which: Sequence[bool]) -> Cleaned:
     cards = [pan for pan, is_card in zip(cleaned.doubtful, which, strict=True) if is_card]
     if not cards:
         return cleaned
-    again = _cleaned(cleaned.post, cleaned.headers, cleaned.body, _Ids(cards))
+    again = _cleaned(cleaned.post, cleaned.headers, cleaned.body, Ids(cards))
     return replace(again, masked=cleaned.masked + again.masked)
 
 
-class _Ids:
-    """Numbers in the places of ids: which are known for cards, and which may be."""
-
-    def __init__(self, cards: Sequence[Pan]) -> None:
-        self._cards = cards
-        self.doubtful: list[Pan] = []
-
-    def are_cards(self, hit: Hit) -> bool:
-        return sum(map(self._is_card, hit.numbers)) > 0  # each is asked: `any` would stop
-
-    def _is_card(self, number: Pan) -> bool:
-        if number in self._cards:
-            return True
-        if number not in self.doubtful:
-            if len(self.doubtful) == DOUBTFUL_MAX:
-                return True
-            self.doubtful.append(number)
-        return False
-
-
-def _cleaned(post: _Post, headers: tuple[tuple[str, str], ...], body: bytes, ids: _Ids) -> Cleaned:
+def _cleaned(post: _Post, headers: tuple[tuple[str, str], ...], body: bytes, ids: Ids) -> Cleaned:
     kept, in_headers = _clean_headers(post, headers, ids)
     if _is_surely_clean(body):
         return Cleaned(kept, body, in_headers, tuple(ids.doubtful), post)
-    format_ = _format(post, headers, body)
-    body, in_body = _clean(post, format_, body, ids)
+    document = _document(post, headers, body)
+    body, in_body = _clean(post, document, body, ids)
     return Cleaned(kept, body, in_headers + in_body, tuple(ids.doubtful), post)
 
 
 def _is_surely_clean(body: bytes) -> bool:
-    """Whether a post in JSON need not even be read: so it is with nearly all."""
-    if body[:1] != b"{" or _MAY_SPELL_OTHERWISE.search(body):
-        return False
-    found = find_cards(body)
-    is_found = bool(found.hits) or found.exhausted
-    return not is_found and not _MAY_HAVE_CODE.search(body.translate(None, b"-_"))
+    """Whether a post in JSON need not even be read: so it is with nearly all.
+
+    Raises UndeclaredCard for more numbers than there may be.
+    """
+    is_found = _holds_numbers(body)
+    is_plain = body[:1] == b"{" and not _MAY_SPELL_OTHERWISE.search(body)
+    return is_plain and not is_found and not may_be_there(body)
+
+
+def _holds_numbers(body: bytes) -> bool:
+    """Look for any. Raises UndeclaredCard at once when there are too many."""
+    count, exhausted = 0, False
+    for at in range(0, len(body), _COUNTED_AT_ONCE):
+        found = find_cards(body[at : at + _COUNTED_AT_ONCE])
+        exhausted |= found.exhausted
+        count += sum(len(hit.numbers) for hit in found.hits)
+        if count > NUMBERS_MAX:
+            raise UndeclaredCard("body")
+    if len(body) > _COUNTED_AT_ONCE:
+        whole = find_cards(body)  # what stands where two of those pieces meet, too
+        return bool(whole.hits) or whole.exhausted
+    return count > 0 or exhausted
 
 
 # --- headers --------------------------------------------------------------------------------
 
 
 def _clean_headers(
-    post: _Post, headers: tuple[tuple[str, str], ...], ids: _Ids
+    post: _Post, headers: tuple[tuple[str, str], ...], ids: Ids
 ) -> tuple[tuple[tuple[str, str], ...], int]:
-    if is_clean(_raw(text)[0] for header in headers for text in header):
+    texts = [_raw(text)[0] for header in headers for text in header]
+    if is_clean(texts) and not may_be_there(b"\n".join(texts)):
         return headers, 0
     kept, masked = [], 0
     for name, value in headers:
         is_id = name.lower() == post.rules.id_header
-        cleaned, count = _clean_value(value, ids if is_id else None)
+        cleaned, count = _clean_value(name, value, ids if is_id else None)
         masked += count
         if cleaned is not None and not find_cards(_raw(name)[0]).hits:
             kept.append((name, cleaned))
@@ -162,17 +151,22 @@ def _clean_headers(
     return (tuple(kept), masked) if masked else (headers, 0)
 
 
-def _clean_value(value: str, ids: _Ids | None) -> tuple[str | None, int]:
+def _clean_value(name: str, value: str, ids: Ids | None) -> tuple[str | None, int]:
     """Return a header's value without cards, or None if it cannot be made clean."""
+    places = [(0, len(value))] if is_code(name, value) else codes_in(value)
+    masked = len(places)
+    for start, end in places:
+        value = value[:start] + "0" * (end - start) + value[end:]
     raw, codec = _raw(value)
-    masked = 0
     for _ in range(PASSES_MAX):
         found = find_cards(raw)
-        hits = [hit for hit in found.hits if ids is None or ids.are_cards(hit)]
-        if not hits:
+        located = (Located(hit, hit.start, hit.end) for hit in found.hits)
+        cards = [each for each in located if ids is None or not ids.has_one(each, raw)]
+        if not cards:
             return (None if found.exhausted else raw.decode(codec, "replace")), masked
-        masked += len(hits)
-        raw = bytes(splice(raw, (Replacement(hit.start, hit.end, hit.masked()) for hit in hits)))
+        masked += len(cards)
+        masks = (Replacement(each.start, each.end, each.hit.masked()) for each in cards)
+        raw = bytes(splice(raw, masks))
     return None, masked
 
 
@@ -186,14 +180,15 @@ def _raw(text: str) -> tuple[bytes, str]:
 # --- a body, or the document in it ----------------------------------------------------------
 
 
-def _format(post: _Post, headers: Sequence[tuple[str, str]], body: bytes) -> Format | None:
-    """Say what a body can be read as: nearly anything passes for a form, so looks come first."""
+def _document(post: _Post, headers: Sequence[tuple[str, str]], body: bytes) -> Document | None:
+    """Read a body as what it can be: nearly anything passes for a form, so looks come first."""
     called = [value for name, value in headers if name.lower() == "content-type"]
     looks = _OPENING.get(body.removeprefix(BOM).lstrip(b" \t\r\n")[:1])
     formats = (looks, *map(format_of, called), *map(format_of, post.content_types))
     for each in dict.fromkeys(formats):
-        if each in _READERS and _read(each, body) is not None:
-            return each
+        document = _read(each, body)
+        if document is not None:
+            return document
     return None
 
 
@@ -204,12 +199,10 @@ def _read(format_: Format | None, body: bytes) -> Document | None:
         return None
 
 
-def _clean(post: _Post, format_: Format | None, body: bytes, ids: _Ids) -> tuple[bytes, int]:
+def _clean(post: _Post, document: Document | None, body: bytes, ids: Ids) -> tuple[bytes, int]:
+    format_ = None if document is None else document.format
     masked = 0
     for _ in range(PASSES_MAX):
-        document = _read(format_, body)
-        if format_ is not None and document is None:
-            break  # what was masked had a part in how it is written
         finder = None if document is None else Finder(document, body, fold=False)
         look = _Body(post, Area(BODY, body, document, finder), ids)
         edits = _apart(look.edits())
@@ -219,6 +212,9 @@ def _clean(post: _Post, format_: Format | None, body: bytes, ids: _Ids) -> tuple
             return body, masked + look.masked_inside
         masked += len(edits) + look.masked_inside
         body = bytes(splice(body, edits))
+        document = _read(format_, body)
+        if masked > NUMBERS_MAX or (document is None and format_ is not None):
+            break  # too many; or what was masked had a part in how it is written
     raise UndeclaredCard("body")
 
 
@@ -237,7 +233,7 @@ class _Body:
 
     post: _Post
     area: Area
-    ids: _Ids
+    ids: Ids
     exhausted: bool = False
     masked_inside: int = 0
     """Of a document that the body carries: the one edit of the whole is counted beside."""
@@ -247,8 +243,15 @@ class _Body:
         if self.post.payload is not None and self.area.format is Format.FORM:
             yield from self._payloads(self.post.payload)
         seen = Look(self.area, self._inside).all()
-        codes = list(self._codes())
-        if not seen.in_bytes and not seen.in_texts and not codes and not seen.exhausted:
+        codes = list(codes_among(self.area.fields))
+        in_texts = list(self._codes_in_texts())
+        if (
+            not seen.in_bytes
+            and not seen.in_texts
+            and not codes
+            and not in_texts
+            and not seen.exhausted
+        ):
             return
         declared = list(self._declared())
         if declared:
@@ -257,9 +260,8 @@ class _Body:
             places = {each.start for each in declared}
             codes = [each for each in codes if each.start not in places]
         self.exhausted |= seen.exhausted
-        for each in codes:
-            zeros = b"0" if each.shape is Shape.NUMBER else b"0" * len((each.text or "").strip())
-            yield Replacement(each.start, each.end, zeros)
+        yield from (Replacement(each.start, each.end, zeros(each)) for each in codes)
+        yield from in_texts
         yield from self._elsewhere(seen)
 
     def _elsewhere(self, seen: Seen) -> Iterator[Replacement]:
@@ -290,8 +292,11 @@ class _Body:
         if holder.shape is Shape.NUMBER:
             quoted = b'"%b"' % found[0].hit.numbers[0].mask.encode()
             return Replacement(holder.start, holder.end, quoted)
-        pieces = (Replacement(each.start, each.end, each.hit.masked()) for each in found)
-        value = bytes(splice(text, pieces))
+        masks = [Replacement(each.start, each.end, each.hit.masked()) for each in found]
+        return self._edited(holder, text, masks)
+
+    def _edited(self, holder: Field, text: bytes, edits: list[Replacement]) -> Replacement:
+        value = bytes(splice(text, edits))
         if text != self.area.raw[holder.start : holder.end]:
             plain = value.decode("utf-8", "surrogatepass")
             written = escaped(self.area.format, self.area.raw, holder, plain)
@@ -306,7 +311,7 @@ class _Body:
         if document is None or self.area.finder is None:
             return
         seen = set()
-        for selector in _selectors(self.post.rules):
+        for selector in id_selectors(self.post.rules):
             for each in _found(self.area.finder, selector):
                 if each.shape not in {Shape.KEY, Shape.WORD} and each.start not in seen:
                     seen.add(each.start)
@@ -324,47 +329,44 @@ class _Body:
         self.exhausted |= here.exhausted
         by_field: dict[int, list[Located]] = {}
         for index, located in here.found:
-            if self.ids.are_cards(located.hit):
+            if not self.ids.has_one(located, texts[index]):
                 by_field.setdefault(index, []).append(located)
         for index, found in by_field.items():
             yield self._in_text(declared[index], texts[index], found)
 
-    def _codes(self) -> Iterator[Field]:
-        """Yield the fields that hold a card's code by their name and by what stands there."""
+    # --- codes that a text names --------------------------------------------------------------
+
+    def _codes_in_texts(self) -> Iterator[Replacement]:
+        if self.area.document is None:
+            for start, end in codes_in(self.area.raw.decode("latin-1")):
+                yield Replacement(start, end, b"0" * (end - start))
         for each in self.area.fields:
-            text = (each.text or "").strip()
-            code = _BARE_CODE if each.shape is Shape.NUMBER else _CODE
-            if each.shape is not Shape.KEY and code.fullmatch(text) and text.strip("0"):
-                name = _LAST_STEP.search(each.name[-64:])
-                if name and _CODE_NAME.fullmatch(folded(name[1]).replace("_", "")):
-                    yield each
+            if each.text is not None and each.shape in {Shape.TEXT, Shape.ATTRIBUTE}:
+                edits = list(_zeroed(each.text))
+                if edits:
+                    yield self._edited(each, each.text.encode("utf-8", "surrogatepass"), edits)
 
     def _payloads(self, name: str) -> Iterator[Replacement]:
         """Clean the documents that a form carries, and write them as they were written."""
         for each in self.area.fields:
-            document = _unpacked(each.text) if each.name == name else None
+            document = unpacked(each.text) if each.name == name else None
             if document is None:
                 continue
             self._inside.append(each)
             inner = replace(self.post, payload=None)
-            format_ = Format.XML if _read(Format.XML, document) is not None else None
-            cleaned, masked = _clean(inner, format_, document, self.ids)
+            _holds_numbers(document)  # and not too many
+            cleaned, masked = _clean(inner, _read(Format.XML, document), document, self.ids)
             if cleaned is not document:
                 self.masked_inside += masked - 1
                 raw = self.area.raw[each.start : each.end]
-                yield Replacement(each.start, each.end, _packed(cleaned, raw))
+                yield Replacement(each.start, each.end, packed(cleaned, raw))
 
 
-def _selectors(rules: CallbackEvents) -> Iterator[str]:
-    """Yield the paths of what keeps its bytes; where a post has items, below each of them."""
-    for selectors in (
-        *(rules.id, *rules.id_parts, rules.at, rules.numbers),
-        *(rules.action_reference, rules.payment_reference, rules.merchant_reference),
-    ):
-        for each in selectors:
-            yield each
-            if rules.items is not None and not each.startswith(("$", "/")):
-                yield f"{rules.items}{'' if each.startswith('[') else '.'}{each}"
+def _zeroed(text: str) -> Iterator[Replacement]:
+    """Put zeros for the codes that a text names, in its bytes."""
+    for start, end in codes_in(text):
+        at = start if text.isascii() else len(text[:start].encode("utf-8", "surrogatepass"))
+        yield Replacement(at, at + end - start, b"0" * (end - start))
 
 
 def _found(finder: Finder, selector: str) -> Iterator[Field]:
@@ -373,25 +375,3 @@ def _found(finder: Finder, selector: str) -> Iterator[Field]:
     except Malformed:  # two readers may see two values: then nothing there is taken for an id
         return
     yield from (match.field for match in matches)
-
-
-def _unpacked(text: str | None) -> bytes | None:
-    """Return what is carried, or None if it is no base64 in lines."""
-    try:
-        return b64decode(_LINE_END.sub(b"", (text or "").encode()), validate=True) or None
-    except (binascii.Error, ValueError):
-        return None
-
-
-def _packed(document: bytes, before: bytes) -> bytes:
-    """Write a document in base64 in a form: in lines as long, and escaped alike."""
-    plain = unquote_to_bytes(before)
-    end = _LINE_END.search(plain)
-    text = b64encode(document)
-    if end is not None:
-        width = end.start() or len(text)
-        lines = [text[at : at + width] for at in range(0, len(text), width)]
-        text = end[0].join(lines) + (end[0] if plain.endswith(end[0]) else b"")
-    spelled = {unquote_to_bytes(one): one for one in _WRITTEN.findall(before)}
-    each = (text[at : at + 1] for at in range(len(text)))
-    return b"".join(spelled.get(one) or quote_from_bytes(one, safe="").encode() for one in each)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from gateway import preset
 from gateway.callback_events import (
+    ALONE_TIMES_MAX,
     ITEMS_MAX,
     CallbackEvent,
     read_events,
@@ -279,6 +280,32 @@ def test_as_many_items_as_are_allowed_are_read() -> None:
     ]
 
 
+@pytest.mark.guards("T-44")
+@pytest.mark.parametrize("count", [3, 10, ITEMS_MAX])
+def test_what_stands_around_the_items_is_not_kept_once_for_each(count: int) -> None:
+    items = [item("CAPTURE", str(number)) for number in range(count)]
+    of_items = len(batch(*items))
+    with pytest.raises(Malformed):
+        read_batch(batch(*items, junk="x" * of_items * 3))
+    events = read_batch(batch(*items, junk="x" * (of_items // count // 2)))
+    assert sum(len(event.body) for event in events) <= ALONE_TIMES_MAX * of_items * 2
+
+
+@given(count=st.integers(1, 30), around=st.integers(0, 20_000), inside=st.integers(0, 500))
+def test_all_events_together_are_bounded_by_their_post(
+    count: int, around: int, inside: int
+) -> None:
+    items = [item("CAPTURE", str(number), note="y" * inside) for number in range(count)]
+    body = batch(*items, junk="x" * around)
+    try:
+        events = read_batch(body)
+    except Malformed:
+        assert around > 100 + inside
+        return
+    assert len(events) == count
+    assert sum(len(event.body) for event in events) <= ALONE_TIMES_MAX * len(body)
+
+
 def test_a_post_of_adyen_s_other_form_is_one_event() -> None:
     body = post({"type": "merchant.created", "createdAt": "2026-11-22T12:00:00Z", "data": {}})
     (event,) = read_events(rules_of("adyen"), Named("adyen_header"), NO_HEADERS, body)
@@ -328,7 +355,7 @@ def braintree(kind: str, type_: str = "sale") -> tuple[str, bytes]:
 def test_braintree() -> None:
     payload, body = braintree("transaction_settlement_declined")
     event = read("braintree", body)
-    assert event.event_id == f"sha256:{sha256(payload.encode()).hexdigest()}"
+    assert event.event_id == f"sha256:{sha256(''.join(payload.split()).encode()).hexdigest()}"
     assert (event.effect, event.at, event.decline_code) == (Effect.LATE_DECLINE, NOON, "2001")
     assert said(event) == ("abc123", None, "order-7", 1990, "EUR")
     assert event.body is body

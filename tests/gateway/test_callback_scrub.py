@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import scan
-from gateway.callback_scrub import DOUBTFUL_MAX, Cleaned, masked_also, scrubbed
+from gateway.callback_ids import DOUBTFUL_MAX
+from gateway.callback_scrub import NUMBERS_MAX, Cleaned, masked_also, scrubbed
 from gateway.codecs import form, xml
 from gateway.codecs import json as json_codec
 from gateway.errors import UndeclaredCard
@@ -253,11 +254,41 @@ def test_a_body_under_a_false_name_is_read_by_its_looks() -> None:
         assert json.loads(scrubbed(RULES, Named(), called, body).body) == {"n": MASKED}
 
 
-def test_more_than_one_look_finds_goes_too() -> None:
-    body = json.dumps([VISA] * 12_000).encode()
-    cleaned = scrubbed(RULES, Named(), JSON_TYPE, body)
-    assert cleaned.masked == 12_000
-    assert json.loads(cleaned.body) == [MASKED] * 12_000
+@pytest.mark.parametrize("separator", ['","', " ", "-", "\\n", "x"])
+def test_a_post_with_more_numbers_than_any_report_is_refused(separator: str) -> None:
+    def of(count: int) -> bytes:
+        return f'["{separator.join([VISA] * count)}"]'.encode()
+
+    assert scrubbed(RULES, Named(), JSON_TYPE, of(NUMBERS_MAX)).masked == NUMBERS_MAX
+    for count in (NUMBERS_MAX + 1, 28_000):
+        with pytest.raises(UndeclaredCard):
+            scrubbed(RULES, Named(), JSON_TYPE, of(count))
+        document = f"<a>{' '.join([VISA] * count)}</a>"
+        with pytest.raises(UndeclaredCard):
+            scrubbed(BRAINTREE, BT, FORM_TYPE, braintree(document))
+
+
+def test_numbers_that_only_a_reader_sees_are_counted_too() -> None:
+    split = f"<n>{VISA[:8]}<![CDATA[{VISA[8:]}]]></n>"
+    with pytest.raises(UndeclaredCard):
+        scrubbed(RULES, Named(), XML_TYPE, f"<a>{split * (NUMBERS_MAX + 1)}</a>".encode())
+
+
+@pytest.mark.guards("T-44")
+def test_too_many_are_refused_before_all_of_them_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at = []
+
+    def counting(body: bytes) -> scan.Found:
+        looked_at.append(len(body))
+        return find_cards(body)
+
+    monkeypatch.setattr("gateway.callback_scrub.find_cards", counting)
+    body = b'["%b"]' % b" ".join([VISA.encode()] * 28_000)
+    with pytest.raises(UndeclaredCard):
+        scrubbed(RULES, Named(), (), body)
+    assert sum(looked_at) <= 64 * 1024
 
 
 def test_what_cannot_be_looked_through_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,19 +334,19 @@ def test_what_is_no_code_stays(member: object) -> None:
 def test_ids_keep_their_bytes_until_they_are_known_for_cards() -> None:
     document = {
         "id": VISA,
-        "data": {"object": {"id": MASTERCARD, "metadata": {"order": f"o-{VISA_ALT}"}, "trace": 5}},
+        "data": {"object": {"id": MASTERCARD, "trace": VISA_ALT}},
         "other": AMEX,
     }
     cleaned = of_json(document)
     assert json.loads(cleaned.body) == document | {"other": f"{'*' * 11}0005"}
     assert cleaned.masked == 1
-    assert list(cleaned.doubtful) == [Pan.parse(each) for each in (VISA, MASTERCARD, VISA_ALT)]
+    assert list(cleaned.doubtful) == [Pan.parse(each) for each in (VISA, VISA_ALT, MASTERCARD)]
     assert masked_also(cleaned, [False] * 3) is cleaned
     again = masked_also(cleaned, [False, True, True])
     after = json.loads(again.body)
     assert after["id"] == VISA
     assert after["data"]["object"]["id"] == f"{'*' * 12}4444"
-    assert after["data"]["object"]["metadata"]["order"] == f"o-{'*' * 12}1111"
+    assert after["data"]["object"]["trace"] == f"{'*' * 12}1111"
     assert (again.masked, list(again.doubtful)) == (3, [Pan.parse(VISA)])
 
 
