@@ -29,6 +29,8 @@ IN_FLIGHT_MAX: Final = 1_024
 LINGERING_SECONDS: Final = 1.0
 """What takes longer keeps nobody else waiting: its place is given away."""
 TURN_SECONDS: Final = 0.05
+LEAVING_SECONDS: Final = 1.0
+"""For so long a worker that leaves waits for answers: what has arrived should not come twice."""
 POLL_SECONDS: Final = 0.5
 PUT_OFF: Final = timedelta(seconds=5)
 RETRY_AFTER_MAX: Final = timedelta(hours=24)
@@ -45,6 +47,7 @@ RETRIES: Final = (  # after the first try, which is at once; together about thre
     timedelta(hours=6),
     *(_HALF_DAY,) * 5,
 )
+_SEND_MAX: Final = timedelta(seconds=TIMEOUT_SECONDS)
 _OK: Final = range(200, 300)
 _GONE: Final = 410
 
@@ -151,12 +154,18 @@ class Deliveries:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Drop what is under way: its lease ends, and whoever is there then takes it up."""
+        """Settle what has ended, drop the rest: others take it up when its lease is over."""
+        if error is None and self._work.begun:
+            await asyncio.wait(self._work.begun, timeout=LEAVING_SECONDS)
         for task in self._work.begun:
             task.cancel()
-        await self._group.__aexit__(kind, error, trace)
-        for reached in self._clients.values():
-            await reached.client.close()
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        finally:
+            with suppress(CustodyError):
+                await self._settle()
+            for reached in self._clients.values():
+                await reached.client.close()
 
     async def run(self) -> None:
         """Work until there is nothing left for now: a duty, to be repeated every half second."""
@@ -204,7 +213,10 @@ class Deliveries:
 
     async def _deliver(self, claimed: Claimed) -> None:
         began = self._monotonic()
-        settled = await self._tried(claimed)
+        try:
+            settled = await self._tried(claimed)
+        except Exception:  # noqa: BLE001 - one that our code fails at must not end all others
+            settled = self._failed(claimed, None, "internal_error")
         self._work.ended.append(settled)
         self._metrics.delivery_tried(claimed.form, settled.outcome, self._monotonic() - began)
 
@@ -222,6 +234,8 @@ class Deliveries:
             return self._failed(claimed, None, "unsignable")
         except UrlRefused:
             return self._failed(claimed, None, "url_refused")
+        if claimed.leased_until - self._now() < _SEND_MAX:  # perhaps another's already
+            return Settled(claimed, "put_off", self._now(), error="lease_over")
         reached = await self._reached(claimed, url)
         reached.users += 1
         try:

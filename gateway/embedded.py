@@ -66,7 +66,8 @@ ROUTES: Final[Mapping[str, tuple[str, ...]]] = {
 """The simulated processors, and the names by which an SDK asks for them through the proxy."""
 RESERVE_BYTES: Final = 16 << 20  # a trial on a small disk is still a trial
 PUBLIC_LIMITS: Final = (
-    "\nconnections_per_address_max = 64  # one browser needs few; raise behind a proxy"
+    "\nconnections_per_address_max = 256"
+    "  # a browser needs few, a processor that calls back more; raise behind a proxy"
 )
 SANDBOX_READY_SECONDS: Final = 20.0
 TENANT_CHARACTERS: Final = 16
@@ -513,6 +514,8 @@ async def remove_callback_secret(config: Config, tenant: str, route: str, name: 
     path = f"callback/{tenant}/{route}"
     async with _credentials_login(config) as transit:
         if name not in await transit.secret_names(path):
+            # A removal that was cut off may have left it in an older version.
+            await transit.destroy_before(path, await transit.secret_version(path))
             return False
         if await transit.patch_secret(path, {name: None}) is None:
             raise KeysUnavailable

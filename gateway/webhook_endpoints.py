@@ -135,13 +135,15 @@ class WebhookEndpoints:
         return await self._table.update(self._checked(changed), self._now())
 
     async def remove(self, tenant: str, endpoint: str) -> bool:
-        """End it, and take its secrets away; those that stay for now belong to nothing."""
-        if not await self._table.remove(tenant, endpoint, self._now()):
-            return False
+        """End it, and take its secrets away; those that stay for now belong to nothing.
+
+        Once more, they are taken away then. False: it has ended before.
+        """
+        is_ended = await self._table.remove(tenant, endpoint, self._now())
         with suppress(KeysError):
             names = await self._keys.webhook_secrets(tenant, endpoint) or {}
             await self._keys.put_webhook_secrets(tenant, endpoint, dict.fromkeys(names))
-        return True
+        return is_ended
 
     # --- secrets ------------------------------------------------------------------------------
 
@@ -170,6 +172,7 @@ class WebhookEndpoints:
         """
         names = await self.secret_names(endpoint)
         if name not in names:
+            await self._put(endpoint, {name: None})  # perhaps an older version still holds it
             return False
         if [one for one in names if one.startswith(STANDARD)] == [name]:
             raise BadField("name", "last_secret")

@@ -29,6 +29,9 @@ JSON: Final = ("Content-Type", "application/json")
 _SEVERAL: Final = frozenset(  # schemes in which a second signature stands beside the first
     {"stripe", "braintree", "mollie_nextgen", "worldpay_access", "standard_webhooks"}
 )
+_NOT_PASSED_ON: Final = frozenset({"paypal"})
+"""Whose signature proves a checksum alone: with it, a body of the receiver's own would pass."""
+_STANDARDS: Final = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature"})
 _HEADERS: Final = msgspec.json.Decoder(Headers)
 
 
@@ -63,9 +66,13 @@ def post_of(claimed: Claimed, secrets: Mapping[str, str], *, at: datetime) -> Po
 def _callback(claimed: Claimed, body: bytes, secrets: Mapping[str, str], at: datetime) -> Post:
     scheme = SCHEMES.get(claimed.scheme or "")
     headers = _HEADERS.decode(claimed.headers or "[]")
+    own = scheme is not None and scheme.name == "standard_webhooks"
+    if not own:  # whoever sent them, they prove nothing here, and ours stand in their place
+        headers = tuple(each for each in headers if each[0].lower() not in _STANDARDS)
     message: UUID = claimed.message
     again = _again(claimed, scheme, headers, body, secrets, at) if scheme is not None else None
     is_whole = claimed.signature == "original" and not claimed.is_scrubbed
+    is_whole = is_whole and claimed.scheme not in _NOT_PASSED_ON
     if again is None and not is_whole:  # nothing of the processor's signature holds any more
         headers = tuple(each for each in headers if each[0].lower() == "content-type")
     elif again is not None:

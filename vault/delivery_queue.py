@@ -178,18 +178,27 @@ FROM leased l JOIN webhook_endpoint e ON e.id = l.endpoint
 ORDER BY l.idx
 """
 
+# What stood behind one that is dead has its days from now on, as if it had come just now.
 _SETTLE: Final = """
-UPDATE delivery d SET due = r.due,
-  state = CASE r.outcome WHEN 'delivered' THEN 'delivered' WHEN 'dead' THEN 'dead' ELSE 'waiting'
-    END,
-  ended_at = CASE WHEN r.outcome IN ('delivered', 'dead') THEN $1::timestamptz END,
-  tries = d.tries + CASE r.outcome WHEN 'put_off' THEN 0 ELSE 1 END,
-  last_status = CASE r.outcome WHEN 'put_off' THEN d.last_status ELSE r.status END,
-  last_error = r.error
-FROM unnest($2::uuid[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::int[], $7::text[])
-  AS r (id, leased_until, outcome, due, status, error)
-WHERE d.id = r.id AND d.state = 'waiting'
-  AND (r.outcome = 'delivered' OR d.due = r.leased_until)
+WITH settled AS (
+  UPDATE delivery d SET due = r.due,
+    state = CASE r.outcome WHEN 'delivered' THEN 'delivered' WHEN 'dead' THEN 'dead' ELSE 'waiting'
+      END,
+    ended_at = CASE WHEN r.outcome IN ('delivered', 'dead') THEN $1::timestamptz END,
+    tries = d.tries + CASE r.outcome WHEN 'put_off' THEN 0 ELSE 1 END,
+    last_status = CASE r.outcome WHEN 'put_off' THEN d.last_status ELSE r.status END,
+    last_error = r.error
+  FROM unnest($2::uuid[], $3::timestamptz[], $4::text[], $5::timestamptz[], $6::int[], $7::text[])
+    AS r (id, leased_until, outcome, due, status, error)
+  WHERE d.id = r.id AND d.state = 'waiting'
+    AND (r.outcome = 'delivered' OR d.due = r.leased_until)
+  RETURNING d.endpoint, d.subject, d.idx, r.outcome
+)
+UPDATE delivery n SET due = $1::timestamptz FROM settled s CROSS JOIN LATERAL (
+  SELECT w.id FROM delivery w WHERE w.endpoint = s.endpoint AND w.subject = s.subject
+    AND w.state = 'waiting' AND w.idx > s.idx AND w.id <> ALL ($2::uuid[])
+  ORDER BY w.idx LIMIT 1) AS next
+WHERE s.outcome = 'dead' AND n.id = next.id AND n.due < $1::timestamptz
 """
 
 # What was under way when a pause began makes it no longer. One that is back gets at once what it

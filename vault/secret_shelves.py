@@ -28,6 +28,7 @@ class SecretStore(SecretSource, Protocol):
 
     async def last_version(self, path: str) -> int: ...
     async def write_secret(self, path: str, data: Mapping[str, str], *, cas: int) -> int | None: ...
+    async def destroy_before(self, path: str, version: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -80,13 +81,27 @@ class SecretShelves:
 async def changed(store: SecretStore, path: str, changes: Mapping[str, str | None]) -> bool:
     """Change these names of a stored secret, None taking one away, and no other.
 
-    For a login that may read it. False: others were quicker each time, and nothing was changed.
+    For a login that may read it. What was taken away or replaced is in no older version either;
+    where a failure came between, the same change again destroys it. False: others were quicker
+    each time, and nothing was changed.
     """
     for _ in range(CHANGES_MAX):
         stored = await store.read_secret(path)
-        version = await store.last_version(path) if stored is None else stored.version
-        whole = {**({} if stored is None else stored.data), **changes}
-        data = {name: text for name, text in whole.items() if text is not None}
-        if await store.write_secret(path, data, cas=version) is not None:
-            return True
+        made = await store.last_version(path) if stored is None else stored.version
+        before = {} if stored is None else stored.data
+        data = {name: text for name, text in {**before, **changes}.items() if text is not None}
+        if data != before:
+            written = await store.write_secret(path, data, cas=made)
+            if written is None:
+                continue
+            made = written
+        if not _only_adds(changes, before):
+            await store.destroy_before(path, made)
+        return True
     return False
+
+
+def _only_adds(changes: Mapping[str, str | None], before: Mapping[str, str]) -> bool:
+    return bool(changes) and not any(
+        text is None or name in before for name, text in changes.items()
+    )

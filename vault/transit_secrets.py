@@ -16,6 +16,8 @@ from vault.transit_answers import Answer, Verdict, data_of
 from vault.transit_items import Request, Unprintable, path_of
 
 CHANGES_MAX: Final = 5  # of a secret that others change at the same time
+OLDER_MAX: Final = 256
+"""Versions that may still hold something: the engine keeps ten, unless it was told otherwise."""
 _MERGE_PATCH: Final = "application/merge-patch+json"  # RFC 7396, which is all that OpenBao takes
 
 
@@ -60,17 +62,21 @@ class StoredSecrets(ABC):
     async def patch_secret(self, path: str, data: Mapping[str, str | None]) -> int | None:
         """Change these names alone, None taking one away, and read nothing; give the new version.
 
-        Where nothing is, a secret with these names comes about. None: others were quicker each
-        time. An answer that was lost is not followed by a second change.
+        Where nothing is, a secret with these names comes about. What was taken away or replaced
+        is in no older version either. None: others were quicker each time. An answer that was
+        lost is not followed by a second change.
         """
         named = {name: text for name, text in data.items() if text is not None}
         for _ in range(CHANGES_MAX):
             seen = await self.secret_version(path)
-            if await self.secret_names(path):
+            names = await self.secret_names(path)
+            if names:
                 made = await self._merge(path, data, cas=seen)
             else:  # OpenBao patches nothing where nothing is, or nothing any more
                 made = await self.write_secret(path, named, cas=seen)
             if made is not None:
+                if not names or names & data.keys():
+                    await self.destroy_before(path, made)
                 return made
         return None
 
@@ -108,11 +114,17 @@ class StoredSecrets(ABC):
 
     async def destroy_secret(self, path: str, versions: Sequence[int]) -> None:
         """Destroy what these versions hold, for ever; one that holds nothing is none to fail on."""
-        body = msgspec.json.encode({"versions": versions})
+        body = msgspec.json.encode({"versions": list(versions)})
         where = self._kv_path("destroy", path)
         answer = await self.ask(Request("destroy_secret", "PUT", where, body))
         if answer.verdict is not Verdict.ANSWERED:
             raise answer.failure
+
+    async def destroy_before(self, path: str, version: int) -> None:
+        """Destroy what every version before this one holds: what was removed is there still."""
+        older = range(max(1, version - OLDER_MAX), version)
+        if older:
+            await self.destroy_secret(path, older)
 
     async def _merge(self, path: str, data: Mapping[str, str | None], *, cas: int) -> int | None:
         request = Request(

@@ -12,9 +12,8 @@ from uuid import UUID
 
 from vault.db import Connection, Database, Record
 
-OVERDUE_MAX: Final = timedelta(days=3)
-DISABLED_MAX: Final = timedelta(days=30)
-"""For so long the deliveries of an endpoint that is disabled wait for it."""
+UNHEARD_MAX: Final = timedelta(days=30)
+"""For so long deliveries wait for an endpoint that is disabled, or has failed all the while."""
 DELIVERED_KEPT: Final = timedelta(days=30)
 DEAD_KEPT: Final = timedelta(days=90)
 SWEEP_ROWS_MAX: Final = 1_000
@@ -165,10 +164,9 @@ class WebhookTable:
     # --- deliveries ---------------------------------------------------------------------------
 
     async def replay(self, tenant: str, delivery: str, at: datetime) -> bool:
-        """Let a delivery that has ended begin anew."""
+        """Let a delivery that has ended begin anew; not for an endpoint that was removed."""
         rows = await self._fetch(
-            "UPDATE delivery SET state = 'waiting', tries = 0, due = $3, ended_at = NULL"
-            " WHERE tenant = $1 AND id = $2 AND state IN ('dead', 'delivered') RETURNING 1",
+            _REPLAY,
             tenant,
             UUID(delivery),
             at,
@@ -213,9 +211,12 @@ class WebhookTable:
         return QueueCounts(**row)
 
     async def sweep(self, at: datetime) -> int:
-        """End what nobody took for too long, forget what ended long ago; return how many rows."""
+        """End what nobody takes any more, forget what ended long ago; return how many rows.
+
+        At an endpoint that is well, nothing ends but by its own tries, however long that takes.
+        """
         limit = SWEEP_ROWS_MAX
-        expired = await self._fetch(_EXPIRE, at, limit, at - OVERDUE_MAX, at - DISABLED_MAX)
+        expired = await self._fetch(_EXPIRE, at, limit, at - UNHEARD_MAX)
         ended = await self._fetch(_FORGET, limit, at - DELIVERED_KEPT, at - DEAD_KEPT)
         events = await self._fetch(_FORGET_EVENTS, limit, at - DELIVERED_KEPT)
         return len(expired) + len(ended) + len(events)
@@ -275,12 +276,22 @@ WITH removed AS (
 SELECT 1 FROM removed
 """
 
+_REPLAY: Final = """
+UPDATE delivery d SET state = 'waiting', tries = 0, due = $3, ended_at = NULL
+FROM webhook_endpoint e
+WHERE d.tenant = $1 AND d.id = $2 AND d.state IN ('dead', 'delivered')
+  AND e.id = d.endpoint AND e.state <> 'removed'
+RETURNING 1
+"""
+
+# A pause lasts from the tenth failure in a row to the next success.
 _EXPIRE: Final = """
 UPDATE delivery d SET state = 'dead', last_error = coalesce(d.last_error, 'expired'), ended_at = $1
 WHERE d.id IN (SELECT o.id FROM webhook_endpoint e CROSS JOIN LATERAL (
     SELECT w.id FROM delivery w WHERE w.endpoint = e.id AND w.state = 'waiting'
-      AND w.due < CASE e.state WHEN 'disabled' THEN $4 ELSE $3::timestamptz END
-    ORDER BY w.due, w.idx LIMIT $2 FOR UPDATE SKIP LOCKED) o LIMIT $2)
+      AND (e.state = 'removed' OR w.due < $3::timestamptz)
+    ORDER BY w.due, w.idx LIMIT $2 FOR UPDATE SKIP LOCKED) o
+  WHERE e.state <> 'active' OR e.paused_until IS NOT NULL LIMIT $2)
 RETURNING 1
 """
 

@@ -108,6 +108,7 @@ REVEAL = (
     "POST transit/hmac/digest/sha2-256",
     "GET kv/data/processor/.*",
     "(GET|POST) kv/data/webhook/.*",
+    "PUT kv/destroy/webhook/.*",
     "POST transit/keys/(pan|cvc|reply)/rotate",
     "POST transit/keys/(cvc|reply)/config",
 )
@@ -115,6 +116,7 @@ CREDENTIALS = (
     ANY_TOKEN,
     "POST kv/data/(processor|callback)/.*",
     "PATCH kv/data/callback/.*",
+    "PUT kv/destroy/callback/.*",
     "GET kv/subkeys/callback/.*",
     "GET kv/metadata/(processor|callback)(/.*)?",
 )
@@ -373,6 +375,8 @@ class FakeVault:
                 return self._patch(path, body)
             case "POST", "data":
                 return self._write(path, body)
+            case "PUT", "destroy":
+                return self._destroy(path, body)
             case _:
                 pass
         raise Refused(405, "unsupported operation")
@@ -409,6 +413,13 @@ class FakeVault:
                 raise Refused(400, "check-and-set parameter did not match the current version")
             versions.append(body["data"])
             return {"data": {"version": len(versions)}}
+
+    def _destroy(self, path: str, body: Json) -> Json:
+        versions = self.secrets.get(path, [])
+        for one in body["versions"]:
+            if 0 < one <= len(versions):
+                versions[one - 1] = None
+        return {}
 
 
 def as_json(answer: Json) -> bytes:

@@ -132,20 +132,43 @@ async def test_one_that_is_gone_gets_what_waited_when_it_is_enabled(shop: Mercha
     assert [again.id for again in await claim(shop)] == [one.id]
 
 
-async def test_what_is_overdue_for_days_is_dead_and_may_be_replayed(shop: MerchantQueue) -> None:
+async def test_what_nobody_wants_for_a_month_is_dead_and_may_be_replayed(
+    shop: MerchantQueue,
+) -> None:
     endpoint = await shop.endpoint()
     delivery = await shop.wait(endpoint)
-    shop.store.clock.advance(days=3, seconds=1)
+    shop.store.clock.advance(days=30, seconds=1)
+    assert await shop.table.sweep(shop.now) == 0  # nobody has tried it yet
+    await shop.table.disable(shop.tenant, endpoint, "merchant", shop.now)
     assert await shop.table.sweep(shop.now) == 1
     assert await shop.state(delivery) == "dead"
     assert not await shop.table.replay("t_other", str(delivery), shop.now)
     assert await shop.table.replay(shop.tenant, str(delivery), shop.now)
     assert not await shop.table.replay(shop.tenant, str(delivery), shop.now)
+    await shop.table.enable(shop.tenant, endpoint, shop.now)
     (one,) = await claim(shop)
     await settle(shop, "delivered", one)
     shop.store.clock.advance(days=31)
     assert await shop.table.sweep(shop.now) == 2
     assert await shop.store.count("delivery") == await shop.store.count("event") == 0
+
+
+async def test_what_stood_behind_one_that_is_dead_has_its_days_from_then_on(
+    shop: MerchantQueue,
+) -> None:
+    """Also at an endpoint that fails all the while, where nothing is kept for ever."""
+    endpoint, subject = await shop.endpoint(), uuid4()
+    _, second, third = [await shop.wait(endpoint, subject=subject) for _ in range(3)]
+    shop.store.clock.advance(days=20)
+    (one,) = await claim(shop)
+    await settle(shop, "dead", one)
+    due = "SELECT due FROM delivery WHERE id = $1"
+    assert await shop.store.value(due, second) == shop.now
+    assert await shop.store.value(due, third) == shop.now - timedelta(days=20)
+    await shop.store.do("UPDATE webhook_endpoint SET paused_until = $1", shop.now)
+    shop.store.clock.advance(days=11)
+    assert await shop.table.sweep(shop.now) == 1
+    assert await shop.state(second) == "waiting"
 
 
 async def test_lists_and_counts_are_a_tenant_s_own(shop: MerchantQueue) -> None:

@@ -55,7 +55,7 @@ GOLDEN: Mapping[str, Rights] = {
             " transit/sign/ledger transit/sign/edge-sign transit/keys/pan/rotate"
             " transit/keys/cvc/rotate transit/keys/cvc/config transit/keys/cvc/trim"
             " transit/keys/reply/rotate transit/keys/reply/config transit/keys/reply/trim"
-            " kv/destroy/edge/k1 pki/sign/gateway",
+            " kv/destroy/edge/k1 kv/destroy/webhook/t/e pki/sign/gateway",
             read="kv/data/processor/t/r",
             create_read_update="kv/data/ledger/head kv/data/webhook/t/e",
             create_update="kv/data/edge/k1",
@@ -67,6 +67,7 @@ GOLDEN: Mapping[str, Rights] = {
         **_rights(
             create_update="kv/data/processor/t/r",
             create_patch_update="kv/data/callback/t/r",
+            update="kv/destroy/callback/t/r",
             read="kv/subkeys/callback/t/r",
             list_read="kv/metadata/processor/t/r kv/metadata/callback/t/r",
         ),
@@ -112,7 +113,11 @@ NOBODY = (
     "kv/subkeys/processor/t/r",
     "kv/subkeys/webhook/t/e",
     "kv/metadata/webhook/t/e",
-    "kv/destroy/webhook/t/e",
+    "kv/destroy/processor/t/r",
+    "kv/destroy/ledger/head",
+    "kv/delete/callback/t/r",
+    "kv/undelete/callback/t/r",
+    "kv/undelete/webhook/t/e",
     "kv/metadata/ledger/head",
     "identity/entity",
     "pki/roles/gateway",

@@ -13,6 +13,10 @@ path "kv/metadata/processor/*" {
 path "kv/metadata/callback/*" {
   capabilities = ["read", "list"]
 }
+# What was removed or replaced is in no older version either.
+path "kv/destroy/callback/*" {
+  capabilities = ["update"]
+}
 # The names of secrets: the engine answers with null in place of each value.
 path "kv/subkeys/callback/*" {
   capabilities = ["read"]

@@ -49,6 +49,11 @@ path "kv/data/webhook/*" {
   capabilities = ["create", "update", "read"]
 }
 
+# What was removed is in no older version either.
+path "kv/destroy/webhook/*" {
+  capabilities = ["update"]
+}
+
 # The CONNECT listener's certificates, three days each: the names and the key are the caller's,
 # all else is the role's. What it issues with needs no line: the engine shows it to anybody.
 path "pki/sign/gateway" {
