@@ -133,9 +133,10 @@ async def _serve(stage: Stage, out: Console, interruption: _Interruption, why: s
     if why is not None:
         console.print(f"[bold red]NOT as promised:[/] {why}")
     try:
-        _invite(stage, out)
-        await interruption.awaited()
-        console.print("ending what is under way …")
+        async with stage.reports.called_back():
+            _invite(stage, out)
+            await interruption.awaited()
+            console.print("ending what is under way …")
     finally:
         _card_file(stage).unlink(missing_ok=True)
 

@@ -112,6 +112,15 @@ class PlainHttp:
         call = HttpCall("POST", self._base_url + path, self._ca_file, self._key, text)
         return await self.process.tell(call, HttpAnswer)
 
+    async def post_raw(self, path: str, text: str, headers: Mapping[str, str]) -> HttpAnswer:
+        """Send these very characters, under no key."""
+        call = HttpCall("POST", self._base_url + path, self._ca_file, body=text, headers=headers)
+        return await self.process.tell(call, HttpAnswer)
+
+    async def delete(self, path: str) -> HttpAnswer:
+        call = HttpCall("DELETE", self._base_url + path, self._ca_file, self._key)
+        return await self.process.tell(call, HttpAnswer)
+
     async def post_form(self, path: str, fields: Mapping[str, str]) -> HttpAnswer:
         """Send a form as a browser does."""
         call = HttpCall("POST", self._base_url + path, self._ca_file, body=urlencode(fields))

@@ -35,7 +35,26 @@ class Pay(msgspec.Struct, tag="pay"):
     receipt_email: str | None = None
 
 
-Order = SaveCard | Pay
+class Hook(msgspec.Struct, tag="hook"):
+    """Say whether a post is Stripe's, as its SDK does; `secret` is the shop's own."""
+
+    body: str
+    signature: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return "Hook"
+
+
+Order = SaveCard | Pay | Hook
+
+
+class Reported(msgspec.Struct):
+    """What the SDK made of a post."""
+
+    is_genuine: bool
+    type: str = ""
+    order_id: str = ""
 
 
 class Heard(msgspec.Struct):

@@ -6,6 +6,7 @@ The standard library and nothing else: no SDK, nothing of panward. JSON lines bo
 import http.client
 import ssl
 import sys
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import msgspec
@@ -26,6 +27,7 @@ class HttpCall(msgspec.Struct):
     body: str | None = None
     proxy: str | None = None
     content_type: str = "application/json"
+    headers: Mapping[str, str] = {}
 
 
 class HttpAnswer(msgspec.Struct):
@@ -37,7 +39,7 @@ class HttpAnswer(msgspec.Struct):
 
 def call(order: HttpCall) -> HttpAnswer:
     url = urlsplit(order.url)
-    headers = {"Content-Type": order.content_type}
+    headers = {"Content-Type": order.content_type, **order.headers}
     key = {} if order.key is None else {"Authorization": f"Bearer {order.key}"}
     at = url if order.proxy is None else urlsplit(order.proxy)
     connection = http.client.HTTPSConnection(

@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.demo.scene import StoryBroke
 from gateway.sandbox.books import Counts
+from gateway.sandbox.calling_back import CallbackCounts
 from gateway.sandbox.control import Command
 
 ANSWER_SECONDS: Final = 5.0
@@ -27,11 +28,16 @@ class ReceivedCall(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
 
 
+class _CallbacksState(msgspec.Struct, frozen=True):
+    counts: CallbackCounts
+
+
 class ProcessorState(msgspec.Struct, frozen=True):
-    """What it counted, and the calls it remembers."""
+    """What it counted, the calls it remembers, and what became of its callbacks."""
 
     counts: Counts
     received: Sequence[ReceivedCall]
+    callbacks: _CallbacksState
 
 
 class _Numbers(msgspec.Struct):

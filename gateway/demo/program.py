@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Final
 
-from gateway.demo import attacks, auditor, behind, bought, elsewhere, story
+from gateway.demo import attacks, auditor, behind, bought, called_back, elsewhere, story
 from gateway.demo.act import Act, play
 from gateway.demo.scene import Scene
 from gateway.demo.stage import Stage
@@ -71,6 +71,13 @@ ACTS: Final = (
         "The processor charges the card, and then the connection breaks: nobody knows whether"
         " the money moved. Twice.",
         story.lost,
+    ),
+    Act(
+        "called_back",
+        "The processor calls back",
+        "The answer of a purchase is lost, and the shop does not try again. The processor reports"
+        " by itself, three times, with a card number in a note; so does a stranger.",
+        called_back.called_back,
     ),
     Act(
         "text",

@@ -94,6 +94,7 @@ PROMISES: Final = (
     Promise("One token, any processor: by base URL or by proxy", ("elsewhere",)),
     Promise("Another shop's token is worth nothing here", ("foreign",)),
     Promise("A retry after a lost answer cannot charge twice", ("lost",)),
+    Promise("The processor's callback settles what was unknown, once", ("called_back",)),
     Promise("A token in a text field stays text", ("text",)),
     Promise("A card number that the processor sends back arrives as its token", ("echo",)),
     Promise("With Vault sealed nothing leaves, and afterwards nothing is lost", ("sealed",)),

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import stripe
 
-from gateway.demo.orders import Account, Heard, Order, Pay, SaveCard
+from gateway.demo.orders import Account, Heard, Hook, Order, Pay, Reported, SaveCard
 
 
 def stripe_client(account: Account) -> stripe.StripeClient:
@@ -70,7 +70,18 @@ def pay(client: stripe.StripeClient, order: Pay) -> stripe.PaymentIntent:
     )
 
 
-def carry_out(client: stripe.StripeClient, order: Order) -> Heard:
+def read_hook(order: Hook) -> Reported:
+    """As Stripe's documentation has it; the secret is the gateway's in place of Stripe's."""
+    try:
+        event = stripe.Webhook.construct_event(order.body, order.signature, order.secret)
+    except (ValueError, stripe.SignatureVerificationError):
+        return Reported(is_genuine=False)
+    about = event.data.object.to_dict()
+    order_id = (about.get("metadata") or {}).get("order_id", "")
+    return Reported(is_genuine=True, type=event.type, order_id=str(order_id))
+
+
+def carry_out(client: stripe.StripeClient, order: SaveCard | Pay) -> Heard:
     made: stripe.PaymentMethod | stripe.PaymentIntent
     if isinstance(order, SaveCard):
         path, sent = "/v1/payment_methods", flat(card_params(order))
@@ -123,7 +134,8 @@ def main() -> None:
     client = stripe_client(msgspec.json.decode(sys.stdin.buffer.readline(), type=Account))
     _say({"sdk": f"stripe {stripe.VERSION}"})
     for line in sys.stdin.buffer:
-        _say(carry_out(client, orders.decode(line)))
+        order = orders.decode(line)
+        _say(read_hook(order) if isinstance(order, Hook) else carry_out(client, order))
 
 
 def _say(answer: object) -> None:

@@ -8,7 +8,7 @@ import importlib.util
 import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from gateway.demo.old_shop.keeping import OldShop, OldShopSettings, old_shop
 from gateway.demo.orders import Account, Heard, Pay, SaveCard
 from gateway.demo.plain_http import HttpAnswer, HttpCall
 from gateway.demo.purchase import Ledger, Till
+from gateway.demo.reports import Registered, Reports, register, unregister
 from gateway.demo.scene import StoryBroke
 from gateway.demo.storefront.server import Window, storefront
 from gateway.demo.witness import Look, Witness
@@ -71,6 +72,7 @@ class Stage:
     database: Database
     proxy_ca_file: Path
     shop_url: str
+    reports: Reports
     old_shop: OldShop
     old_shop_page: PlainHttp
     """A shopper's browser at the old shop, with the inbound route between them."""
@@ -131,8 +133,8 @@ class Stage:
         return checkout_page(self.page.process, theirs)
 
     def heard_by_the_shop(self) -> list[bytes]:
-        """Every answer that the shop's back end and its back office got."""
-        return [*self.shop.heard, *self.office.process.heard]
+        """Every answer that the shop's back end and its back office got, and what it was posted."""
+        return [*self.shop.heard, *self.office.process.heard, *self.reports.posts]
 
 
 @asynccontextmanager
@@ -168,12 +170,11 @@ async def set_up(folder: Path, options: StartOptions, *, at: datetime) -> AsyncI
         witness = Witness(parts, database)
         cards = demo_cards(at.year)
         sdk = await _sdk(shop, credentials)
-        till = Till(
-            shop,
-            back_office(office, credentials),
-            witness.processor,
-            _ledger(witness, parts.folder),
-        )
+        buying = back_office(office, credentials)
+        public = PlainHttp(page, credentials.public_url, None, credentials.ca_file)
+        registered = await _register(stack, deployment, database, buying, credentials)
+        reports = Reports(shop, buying, public, witness.processor, credentials, registered)
+        till = Till(shop, buying, witness.processor, _ledger(witness, parts.folder), reports)
         shop_url = await _open_shop(stack, till, parts, credentials, cards)
         behind = await _open_old_shop(stack, parts, cards, at.year)
         yield Stage(
@@ -190,9 +191,35 @@ async def set_up(folder: Path, options: StartOptions, *, at: datetime) -> AsyncI
             database=database,
             proxy_ca_file=await _proxy_ca_file(parts.folder, gateway),
             shop_url=shop_url,
+            reports=reports,
             old_shop=behind,
             old_shop_page=PlainHttp(page, _old_shop_url(credentials), None, credentials.ca_file),
         )
+
+
+async def _register(
+    stack: AsyncExitStack,
+    deployment: EmbeddedDeployment,
+    database: Database,
+    office: PlainHttp,
+    credentials: Credentials,
+) -> Registered:
+    """Let the processor's callbacks reach the shop, for as long as there is one."""
+    shop_url = _shop_url(deployment.parts)
+    registered = await register(
+        deployment.config, database, office, tenant=credentials.tenant, shop_url=shop_url
+    )
+
+    async def end() -> None:
+        with suppress(StoryBroke):
+            await unregister(office, shop_url)
+
+    stack.push_async_callback(end)
+    return registered
+
+
+def _shop_url(parts: EmbeddedParts) -> str:
+    return f"https://127.0.0.1:{parts.ports['shop']}"
 
 
 async def _open_shop(

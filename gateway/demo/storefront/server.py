@@ -1,4 +1,4 @@
-"""The shop's web server: its page, its pictures, and three calls that the page makes.
+"""The shop's web server: its page, its pictures, what the page calls, and what the gateway does.
 
 It is the merchant's, so it is strict about its own page, too (PCI DSS 6.4.3): every file is named
 here, every script is its own or the gateway's loader with a hash, and a policy says so. What never
@@ -25,6 +25,7 @@ from gateway.connections import Limits
 from gateway.custody import utc_now
 from gateway.demo.cards import DemoCard
 from gateway.demo.purchase import PRICE, QUANTITY_MAX, PurchaseRefused, Till, Wanted
+from gateway.demo.reports import HOOK
 from gateway.demo.scene import StoryBroke
 from gateway.errors import NotFound, OriginRefused
 from gateway.listeners import server_context, start_listener
@@ -35,8 +36,12 @@ from gateway.strict_json import decode
 
 HOST: Final = "127.0.0.1"
 WANTED_BYTES_MAX: Final = 1024
+POST_BYTES_MAX: Final = 512 * 1024
+SIGNATURE: Final = "Stripe-Signature"
 SHUTDOWN_SECONDS: Final = 5.0
 JSON: Final = "application/json"
+NO_CONTENT: Final = 204
+BAD_REQUEST: Final = 400
 BAD_GATEWAY: Final = 502
 UNPROCESSABLE: Final = 422
 
@@ -63,7 +68,9 @@ BRANDS: Final = {
     "amex": "American Express",
     "discover": "Discover",
     "jcb": "JCB",
+    "unionpay": "UnionPay",
 }
+FATES: Final = {"declined": "declined", "unionpay": "answer lost"}  # of others: approved
 _GROUPS: Final = {15: (4, 6, 5)}
 
 
@@ -120,6 +127,8 @@ def application(window: Window, till: Till) -> web.Application:
         app.router.add_get(f"/{name}", _file(name, content_type).get, allow_head=False)
     app.router.add_post("/purchases", counter.buy)
     app.router.add_get("/purchases/{order}", counter.proof, allow_head=False)
+    app.router.add_get("/purchases/{order}/outcome", counter.outcome, allow_head=False)
+    app.router.add_post(HOOK, counter.hear)
     return app
 
 
@@ -199,7 +208,7 @@ def _shown(cards: Mapping[str, DemoCard]) -> Sequence[Mapping[str, str]]:
         {
             "number": _grouped(cards[name].number),
             "name": brand,
-            "fate": "declined" if name == "declined" else "approved",
+            "fate": FATES.get(name, "approved"),
         }
         for name, brand in BRANDS.items()
     ]
@@ -250,6 +259,22 @@ class _Counter:
         if proof is None:
             raise NotFound
         return _answer(proof)
+
+    async def outcome(self, request: web.Request) -> web.Response:
+        """`GET /purchases/{order}/outcome` → the purchase, once there is news or long none."""
+        try:
+            made = await self._till.outcome(request.match_info["order"])
+        except (StoryBroke, OSError):
+            return _answer({"error": "the shop's server has no answer yet"}, BAD_GATEWAY)
+        if made is None:
+            raise NotFound
+        return _answer(made)
+
+    async def hear(self, request: web.Request) -> web.Response:
+        """`POST /hooks/stripe` → 204 when Stripe's SDK says that it is genuine, else 400."""
+        body = await read_body(request, POST_BYTES_MAX, (JSON,))
+        is_genuine = await self._till.reports.hear(body, request.headers.get(SIGNATURE, ""))
+        return web.Response(status=NO_CONTENT if is_genuine else BAD_REQUEST)
 
 
 def _answer(document: object, status: int = 200) -> web.Response:

@@ -18,10 +18,12 @@ const places = { number: "#card-number", expiry: "#card-expiry", cvc: "#card-cvc
 
 let quantity = 1;
 
+const isBusy = () => ["paying", "waiting", "paid"].includes(pay.dataset.state);
+
 const total = () => euros.format((settings.price * quantity) / 100);
 
 function order(wanted) {
-  if (pay.dataset.state === "paying" || pay.dataset.state === "paid") return;
+  if (isBusy()) return;
   quantity = Math.min(Math.max(wanted, 1), settings.quantityMax);
   byId("quantity").textContent = String(quantity);
   byId("total").textContent = total();
@@ -41,8 +43,9 @@ function label(text) {
 
 function become(state) {
   pay.dataset.state = state;
-  pay.setAttribute("aria-disabled", String(state === "paying" || state === "paid"));
+  pay.setAttribute("aria-disabled", String(isBusy()));
   if (state === "paying") label("Paying …");
+  else if (state === "waiting") label("Waiting for the processor …");
   else if (state === "paid") label(`Paid ${total()}`);
   else label(`Pay ${total()}`);
 }
@@ -90,9 +93,7 @@ function mountFields() {
   const fields = panward.fields({ layout: "separate", ...look() }).mount(places);
   fields.on("change", (change) => {
     pending = undefined;
-    if (pay.dataset.state !== "paying" && pay.dataset.state !== "paid") {
-      become(change.complete ? "ready" : "typing");
-    }
+    if (!isBusy()) become(change.complete ? "ready" : "typing");
   });
   fields.on("submit", () => byId("checkout").requestSubmit());
   fields.on("failure", (error) => say(error.message, "bad"));
@@ -101,6 +102,8 @@ function mountFields() {
 }
 
 /* --- paying ------------------------------------------------------------------------------- */
+
+const CALLS_MAX = 20;
 
 /** What was sent and not answered: tried again under the same attempt, so it cannot pay twice. */
 let pending;
@@ -135,7 +138,7 @@ async function purchase() {
 }
 
 async function checkOut() {
-  if (fields === undefined || pay.dataset.state === "paying" || pay.dataset.state === "paid") return;
+  if (fields === undefined || isBusy()) return;
   const before = pay.dataset.state;
   become("paying");
   say("One moment …");
@@ -151,11 +154,29 @@ async function checkOut() {
     become(before);
     return;
   }
+  if (made.outcome === "waiting") made = await reported(made);
   const paid = made.outcome === "paid";
-  become(paid ? "paid" : "ready");
+  become(paid ? "paid" : made.outcome === "waiting" ? "waiting" : "ready");
   byId("again").hidden = !paid;
-  say(made.message, paid ? "good" : "bad");
+  say(made.message, paid ? "good" : made.outcome === "waiting" ? "quiet" : "bad");
   await show(made, paid);
+}
+
+/** Wait for the processor's report: each call ends when the shop has heard, or after a while. */
+async function reported(made) {
+  become("waiting");
+  say(made.message);
+  tell(made);
+  for (let calls = 0; calls < CALLS_MAX && made.outcome === "waiting"; calls += 1) {
+    try {
+      const answer = await fetch(`/purchases/${made.order}/outcome`);
+      if (!answer.ok) break;
+      made = await answer.json();
+    } catch {
+      break; // the report will find the shop all the same
+    }
+  }
+  return made;
 }
 
 async function show(made, paid) {
@@ -197,7 +218,7 @@ for (const test of settings.cards) {
   brand.textContent = test.name;
   const fate = document.createElement("small");
   fate.textContent = test.fate;
-  fate.className = test.fate;
+  fate.className = test.fate.replace(" ", "-");
   button.append(digits, brand, fate);
   button.addEventListener("click", async () => {
     try {

@@ -105,11 +105,33 @@ function authorizations(made) {
   );
 }
 
+/** What came later, by the processor's own account: nothing, for a payment that was answered. */
+function reported(made) {
+  const events = made.authorizations.flatMap((one) => one.events.map((event) => [one, event]));
+  if (events.length === 0) return [];
+  return [
+    step(
+      "What the processor reported later",
+      "Its answer was lost, so nobody knew whether it had charged. It called back; the gateway proved who it was, settled the payment, and told the shop once, signed for Stripe’s own SDK.",
+      facts(
+        events.flatMap(([one, { callback, type, effect }]) => [
+          ["Callback", callback],
+          ["Reports", `${type}: ${effect}`],
+          ["So", `${one.id} is ${one.state}, ${one.result}`],
+        ]),
+      ),
+    ),
+  ];
+}
+
 /** Show the purchase, and give the step that waits for a checkpoint to cover it. */
 export function tell(made) {
   const last = step("What the ledger can prove", "Waiting for the log’s next signed checkpoint …");
-  document.getElementById("story-lead").textContent = `${made.order}, ${made.milliseconds} ms from the token to the bank’s answer. All values are this purchase’s own.`;
-  document.getElementById("steps").replaceChildren(got(made), sent(made), received(made), authorizations(made), last);
+  const later = reported(made);
+  const isLost = made.outcome === "waiting" || later.length > 0;
+  const answer = isLost ? "and the bank’s answer was lost" : `${made.milliseconds} ms from the token to the bank’s answer`;
+  document.getElementById("story-lead").textContent = `${made.order}, ${answer}. All values are this purchase’s own.`;
+  document.getElementById("steps").replaceChildren(got(made), sent(made), received(made), authorizations(made), ...later, last);
   document.getElementById("story").hidden = false;
   return last;
 }

@@ -100,12 +100,12 @@ def test_it_ends_with_0_when_all_promises_were_kept(run: Run) -> None:
     assert run.code == 0, run.err
     end = run.steps[-1]
     assert end["ok"]
-    assert [kept["ok"] for kept in end["promises"]] == [True] * 16
+    assert [kept["ok"] for kept in end["promises"]] == [True] * 17
     assert "not shown" not in run.out
 
 
 def test_it_prints_one_object_a_step_and_nothing_else(run: Run) -> None:
-    assert [step["step"] for step in run.steps] == list(range(1, 22))
+    assert [step["step"] for step in run.steps] == list(range(1, 23))
     for step in run.steps[:-1]:
         assert {"title", "merchant", "processor", "ledger", "checks", "ok"} <= step.keys()
         assert step["ok"] is True
@@ -224,6 +224,19 @@ def test_a_lost_answer_is_unknown_and_a_retry_charges_once(run: Run) -> None:
     assert [line.get("of") for line in step["ledger"]][2:8:2] == [None, first, first]
 
 
+def test_the_processors_callback_settles_a_purchase_once(run: Run) -> None:
+    step = run.step("called_back")
+    assert "waiting" in step["merchant"][0]
+    assert step["merchant"][1].endswith("paid: 401, and it is unknown still")
+    assert step["merchant"][2].endswith("resolved, approved; the shop: paid")
+    assert re.search(r"“paid with \*{12}4242”", step["merchant"][4])
+    assert step["processor"][-1] == "its callback, sent 3 times: 3 acknowledged"
+    assert [line["type"] for line in step["ledger"]].count("callback.received") == 1
+    assert entries(step) == [
+        *("attempted", "completed stored", "attempted", "unknown", "resolved approved"),
+    ]
+
+
 def test_a_token_in_a_text_field_stays_text(run: Run) -> None:
     step = run.step("text")
     assert re.search(r"“Card pwt_test_\w{28}, as agreed”", step["merchant"][0])
@@ -248,8 +261,8 @@ def test_with_vault_sealed_nothing_leaves_and_the_purchase_goes_on_later(run: Ru
 
 def test_the_stolen_database_has_cards_and_no_number(run: Run) -> None:
     dumped, backup, forms, files = run.step("stolen")["merchant"]
-    assert "7 cards, 2 CVCs" in dumped
-    assert "7 cards, 0 CVCs" in backup
+    assert "8 cards, 2 CVCs" in dumped
+    assert "8 cards, 0 CVCs" in backup
     assert forms.endswith("forms: none")
     assert files.endswith("base64: none")
 
@@ -286,14 +299,14 @@ def test_a_forged_head_stops_disclosures_until_somebody_says_why(run: Run) -> No
 def test_each_decrypt_is_matched_to_an_earlier_intent(run: Run) -> None:
     lines = run.step("audit")["merchant"]
     found = [re.search(r"(\d+) decrypts in Vault's audit log, 0 without", line) for line in lines]
-    # Visa, declined, the old shop's and another Mastercard, JCB and the print's Visa: number and
-    # code; Visa 5 times without.
-    assert [int(each[1]) for each in found if each] == [6 * 2 + 5]
+    # Visa, declined, the old shop's and another Mastercard, UnionPay, JCB and the print's Visa:
+    # number and code; Visa 5 times without.
+    assert [int(each[1]) for each in found if each] == [7 * 2 + 5]
 
 
 def test_each_number_at_the_processor_was_on_record_before(run: Run) -> None:
     step = run.step("heard")
-    assert step["processor"] == ["11 card numbers, and 11 are on record as to be sent"]
+    assert step["processor"] == ["12 card numbers, and 12 are on record as to be sent"]
 
 
 # --- a broken promise ---------------------------------------------------------------------
@@ -388,7 +401,7 @@ def test_a_broken_promise_makes_exit_code_1_and_says_which(
     assert run.code == 1
     assert "✗ NOT so: verify ends with 0" in run.out
     assert f"entry {changed}: the leaf hash is not that of the entry" in run.out
-    assert re.search(r"^\d+ of 16 promises kept$", run.out, re.MULTILINE)
+    assert re.search(r"^\d+ of 17 promises kept$", run.out, re.MULTILINE)
     assert "16 of 16" not in run.out
     assert "verify ends with 0" in run.err
     assert "Traceback" not in run.err

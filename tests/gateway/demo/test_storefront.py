@@ -27,6 +27,8 @@ from gateway.demo.stage import Stage, set_up
 from gateway.demo.storefront.server import FILES
 from gateway.demo.storefront.trust import spki_hash
 from gateway.embedded import LISTENERS
+from gateway.sandbox.callbacks import others_secret
+from gateway.sandbox.stripe_callbacks import StripeEvent
 from tests import cards
 from vault.embedded.bootstrap import StartOptions
 from vault.ledger.note import VerifierKey
@@ -238,6 +240,57 @@ async def test_what_is_no_order_is_refused_and_nothing_is_sent(shopper: Shopper)
     assert (await shopper.get("/purchases/print-none")).status == 404
 
 
+# --- a purchase whose answer is lost --------------------------------------------------------
+
+
+async def test_a_lost_answer_waits_until_the_processor_calls_back(shopper: Shopper) -> None:
+    stage, wanted = shopper.stage, await shopper.wanted("unionpay")
+    before = await stage.witness.look()
+    async with stage.reports.called_back():
+        made = (await shopper.call("POST", "/purchases", json=wanted)).json
+        assert made["outcome"] == "waiting"
+        assert "Do not pay again" in made["message"]
+        assert (made["authorizations"][-1]["state"], made["authorizations"][-1]["result"]) == (
+            "unknown",
+            None,
+        )
+        again = await shopper.call("POST", "/purchases", json=wanted)
+        paid = (await shopper.get(f"/purchases/{made['order']}/outcome")).json
+    assert (again.json["outcome"], paid["outcome"]) == ("waiting", "paid")
+    last = paid["authorizations"][-1]
+    assert (last["state"], last["result"]) == ("resolved", "approved")
+    assert [event["effect"] for event in last["events"]] == ["captured"]
+    assert (await shopper.call("POST", "/purchases", json=wanted)).json == paid
+    assert (await stage.witness.since(before)).counts.charges == 1
+    proof = (await shopper.get(f"/purchases/{made['order']}")).json
+    assert proof["good"] is True
+    assert [entry["says"].split(", ")[0] for entry in proof["entries"]] == [
+        "token.created",
+        *("authorization.attempted", "authorization.completed"),
+        *("authorization.attempted", "authorization.unknown"),
+        *("callback.received", "authorization.resolved"),
+    ]
+
+
+@pytest.mark.parametrize("signature", ["own", "none", "other"])
+async def test_what_stripes_sdk_does_not_take_for_genuine_pays_nothing(
+    shopper: Shopper, signature: str
+) -> None:
+    stage, order = shopper.stage, f"print-{uuid4()}"
+    about = {"id": "pi_1", "object": "payment_intent", "metadata": {"order_id": order}}
+    event = StripeEvent("evt_1", "payment_intent.succeeded", 0, "pi_1", about)
+    own = stage.reports.registered.own_secret
+    secret = {"own": own, "none": None, "other": others_secret(own)}[signature]
+    post = event.posted(secret, at=datetime.now(UTC))
+    answer = await shopper.call("POST", "/hooks/stripe", data=post.body, headers=post.headers)
+    assert answer.status == (204 if signature == "own" else 400)
+    assert (order in stage.reports.paid) is (signature == "own")
+
+
+async def test_there_is_no_outcome_of_an_order_that_never_was(shopper: Shopper) -> None:
+    assert (await shopper.get("/purchases/print-none/outcome")).status == 404
+
+
 # --- its proof ----------------------------------------------------------------------------
 
 
@@ -349,6 +402,27 @@ async def test_after_a_decline_another_card_pays(browser: BrowserContext, stage:
     await page.get_by_role("button", name="Buy another one").click()
     await expect(field(page, "number")).to_have_value("")
     await expect(page.locator("#pay")).to_have_attribute("data-state", "typing")
+
+
+async def test_the_page_shows_that_it_waits_and_then_that_it_is_paid(
+    browser: BrowserContext, stage: Stage
+) -> None:
+    page, before = await opened(browser, stage), await stage.witness.look()
+    pay = page.locator("#pay")
+    async with stage.reports.called_back():
+        await typed(page, cards.UNIONPAY)
+        await pay.click()
+        await expect(pay).to_have_attribute("data-state", "waiting")
+        await expect(pay).to_have_text("Waiting for the processor …")
+        await expect(page.locator("#outcome")).to_contain_text("Do not pay again")
+        await page.keyboard.press("Enter")  # changes nothing
+        await expect(pay).to_have_attribute("data-state", "paid", timeout=20_000)
+    await expect(page.locator("#outcome")).to_contain_text("The processor has reported")
+    await expect(page.locator(".proven")).to_have_count(7, timeout=20_000)
+    story = await page.locator("#story").inner_text()
+    assert "payment_intent.succeeded: captured" in story
+    assert "resolved, approved" in story
+    assert (await stage.witness.since(before)).counts.charges == 1
 
 
 async def test_an_incomplete_card_is_not_sent(browser: BrowserContext, stage: Stage) -> None:
