@@ -27,15 +27,19 @@ from vault.errors import StartRefused
 
 SECONDS: Final = 8.0
 QUICK_SECONDS: Final = 2.0
+DELIVERIES: Final = 100_000
+QUICK_DELIVERIES: Final = 10_000
 BUSY: Final = 0.1  # of the machine: from there on others disturb
-STEPS: Final = len(ASKED) + 7  # the stand, the tokens, the Vault alone, appends, what needs no load
+STEPS: Final = len(ASKED) + 8  # the stand, the tokens, the Vault alone, appends, what needs no load
 
 Step = Callable[[str], None]
 
 
 def main(
     *,
-    quick: Annotated[bool, typer.Option("--quick", help="Runs of 2 seconds.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Runs of 2 seconds, short queues.")
+    ] = False,
     seconds: Annotated[float | None, typer.Option(min=1, max=600, help="Of each run.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     strict: Annotated[bool, typer.Option(help="Exit 1 when a target is missed.")] = False,
@@ -46,9 +50,10 @@ def main(
         err.print("wrk is missing: make system-packages")
         raise typer.Exit(1)
     each = seconds or (QUICK_SECONDS if quick else SECONDS)
+    queued = QUICK_DELIVERIES if quick else DELIVERIES
     try:
         with _progress() as step:
-            figures, notes = uvloop.run(_measure(each, step))
+            figures, notes = uvloop.run(_measure(each, queued, step))
     except (Failed, StartRefused, WrkRefused) as error:
         err.print(f"bench: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
@@ -63,7 +68,7 @@ def main(
         raise typer.Exit(1)
 
 
-async def _measure(seconds: float, step: Step) -> tuple[Figures, list[str]]:
+async def _measure(seconds: float, deliveries: int, step: Step) -> tuple[Figures, list[str]]:
     """Start a stand in a temporary folder, measure, and leave nothing behind."""
     task = asyncio.current_task()
     assert task is not None
@@ -71,7 +76,7 @@ async def _measure(seconds: float, step: Step) -> tuple[Figures, list[str]]:
     with tempfile.TemporaryDirectory(prefix="panward-bench-") as folder:
         step("a deployment and its peers")
         async with opened(Path(folder) / "stand") as stand:
-            bench = Bench(stand, seconds, step)
+            bench = Bench(stand, seconds, step, deliveries=deliveries)
             figures = await bench.carry_out()
     notes = _notes(seconds, figures)
     if bench.tokens_repeated:

@@ -7,7 +7,8 @@ it is told to. What it appends it also makes, as a gateway does: entries with th
 import asyncio
 import secrets
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from enum import StrEnum
 from itertools import cycle
 from time import perf_counter
@@ -232,11 +233,12 @@ async def _repeat(
         samples.append((perf_counter() - started) * 1000)
 
 
-async def replica() -> None:
-    plan = msgspec.json.decode(sys.stdin.buffer.readline(), type=AppendPlan)
+@asynccontextmanager
+async def started(dsn: str) -> AsyncIterator[tuple[Ledger, Boot]]:
+    """Open a ledger as a replica of its own, its start and its end on record."""
     name = f"r_{crockford_encode(secrets.token_bytes(8))[:8]}-0"
     boot = Boot(UUID(new_event()), name, "0.1.0", base64url(secrets.token_bytes(32)))
-    database = await Database.open(plan.dsn)
+    database = await Database.open(dsn)
     ledger = Ledger(database, replica=name, boot=boot.id, now=utc_now, observer=Silent())
     ledger.start()
     try:
@@ -244,16 +246,22 @@ async def replica() -> None:
             database, ledger, boot, env="test", origin="bench.example/log", public_key=bytes(32),
             now=utc_now,
         )  # fmt: skip
+        yield ledger, boot
+        await put_stop_on_record(ledger, now=utc_now)
+    finally:
+        await ledger.close()
+        await database.close()
+
+
+async def replica() -> None:
+    plan = msgspec.json.decode(sys.stdin.buffer.readline(), type=AppendPlan)
+    async with started(plan.dsn) as (ledger, boot):
         appending = Appending(ledger, boot, plan)
         await appending.prepare()
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         sys.stdin.buffer.readline()  # all replicas are: nothing else goes on in this process
         samples = await appending.run()
-        await put_stop_on_record(ledger, now=utc_now)
-    finally:
-        await ledger.close()
-        await database.close()
     sys.stdout.write(msgspec.json.encode(Appended(samples)).decode() + "\n")
 
 

@@ -16,6 +16,7 @@ class Asking(StrEnum):
     PAY = "pay"  # one token in it
     OTHER = "other"  # a call that is no declared operation, with a body
     READ = "read"  # the same with GET
+    CALLBACK = "callback"  # what a processor reports, signed before the run
 
 
 class Way(StrEnum):
@@ -32,10 +33,14 @@ PATHS: Final = {
     Asking.PAY: "/v1/payment_intents",
     Asking.OTHER: "/v1/customers",
     Asking.READ: "/v1/payment_intents/pi_bench",
+    Asking.CALLBACK: "",
 }
 
 TOKENIZING: Final = frozenset({Asking.TOKENIZE, Asking.SEALED})
+OWN_CALLS: Final = TOKENIZING | {Asking.CALLBACK}
+"""Of the gateway itself: no route to a processor is in their path."""
 STEADY_PER_SECOND: Final = 100.0
+CALLBACKS_PER_SECOND: Final = 1000.0
 TUNNELS_PER_SECOND: Final = 20.0
 
 
@@ -53,6 +58,8 @@ class Asked:
     @property
     def per_second(self) -> float:
         """The constant rate."""
+        if self.asking is Asking.CALLBACK:
+            return CALLBACKS_PER_SECOND
         return TUNNELS_PER_SECOND if self.way is Way.NEW_TUNNEL else STEADY_PER_SECOND
 
     @property
@@ -72,9 +79,17 @@ class Asked:
         return self.is_ours and self.asking is Asking.PAY
 
     @property
+    def listener(self) -> str:
+        """Whose port it is: processors reach the public one alone."""
+        if not self.is_ours:
+            return self.server
+        return "public" if self.asking is Asking.CALLBACK else "private"
+
+    @property
     def path(self) -> str:
+        """Of a callback: made with its endpoint, before the run."""
         path = PATHS[self.asking]
-        by_route = self.is_ours and self.way is Way.URL and self.asking not in TOKENIZING
+        by_route = self.is_ours and self.way is Way.URL and self.asking not in OWN_CALLS
         return f"/out/stripe{path}" if by_route else path
 
 
@@ -89,6 +104,7 @@ ASKED: Final = (
     *_asked("naive", "one call, one commit a card", "naive", Asking.TOKENIZE, 1, 64),
     *_asked("tokenize", "panward tokenize", GATEWAY, Asking.TOKENIZE, 1, 64),
     *_asked("sealed", "panward tokenize, sealed card", GATEWAY, Asking.SEALED, 1, 64),
+    *_asked("callback", "panward callbacks", GATEWAY, Asking.CALLBACK, 1, 64, None),
     *_asked("proxy", "bare aiohttp proxy", "proxy", Asking.PAY, 1, 64, None),
     *_asked("mitmproxy", "mitmproxy addon, no crypto", MITMPROXY, Asking.PAY, 64),
     *_asked("out", "panward /out/", GATEWAY, Asking.PAY, 1, 64, None),

@@ -9,6 +9,7 @@ import re
 import ssl
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Final, cast
 
@@ -21,7 +22,7 @@ from bench.figures import Load, load_of
 ANSWER_SECONDS: Final = 10.0
 WARM_UP_REQUESTS: Final = 50
 OK: Final = 200  # what the processor of the bench says
-_END: Final = b"\r\n\r\n"
+HEAD_END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\nContent-Length: ?([0-9]{1,7})\r\n", re.IGNORECASE)
 
 
@@ -62,6 +63,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     per_second: float
     seconds: float
     tunnel: TunnelPlan | None = None
+    posts_file: str = ""
+    """Callbacks instead of payments: a signature, a tab and a body a line."""
+    connections: int = 0
+    """Opened before, and no more are: what is due waits for one. 0: as many as it takes."""
 
     @property
     def host(self) -> str:
@@ -82,11 +87,11 @@ class Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        end = self._received.find(_END)
+        end = self._received.find(HEAD_END)
         if end < 0 or self._answer is None:
             return
-        length = _LENGTH.search(self._received, 0, end + len(_END))
-        if len(self._received) >= end + len(_END) + (int(length[1]) if length else 0):
+        whole = end + len(HEAD_END)
+        if len(self._received) >= whole + content_length(self._received[:whole]):
             status = int(self._received[9:12])
             self._received.clear()
             if not self._answer.done():
@@ -115,7 +120,9 @@ class Generator:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._tokens = Path(plan.tokens_file).read_text("ascii").split()
+        self._posts = _posts(plan) if plan.posts_file else []
+        self._tokens = [] if self._posts else Path(plan.tokens_file).read_text("ascii").split()
+        self._room = asyncio.Semaphore(plan.connections) if plan.connections else nullcontext()
         ca_file = plan.ca_file if plan.tunnel is None else plan.tunnel.ca_file
         self._context = ssl.create_default_context(cafile=ca_file)
         self._idle: list[Line] = []
@@ -125,6 +132,7 @@ class Generator:
 
     async def run(self) -> Steady:
         plan = self._plan
+        self._idle = [await self._open() for _ in range(plan.connections)]
         for number in range(WARM_UP_REQUESTS):
             await self._one(number, time.perf_counter())
         self._samples.clear()
@@ -144,7 +152,12 @@ class Generator:
         return Steady(load=load, late_ms=late * 1000, connections=self._opened)
 
     async def _one(self, number: int, due: float) -> None:
-        line = self._idle.pop() if self._idle else await self._open()
+        async with self._room:
+            await self._answered(number, due)
+
+    async def _answered(self, number: int, due: float) -> None:
+        # Where they are so many, each has its turn: a server closes what is idle.
+        line = self._idle.pop(0 if self._posts else -1) if self._idle else await self._open()
         try:
             status = await line.exchange(self._request(number))
         except TimeoutError:
@@ -185,6 +198,8 @@ class Generator:
 
     def _request(self, number: int) -> bytes:
         plan = self._plan
+        if self._posts:
+            return self._posts[(plan.start + number) % len(self._posts)]
         token = self._tokens[(plan.start + number) % len(self._tokens)]
         card = "payment_method_data%5Bcard%5D"
         body = (
@@ -200,6 +215,25 @@ class Generator:
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         return (head + body).encode()
+
+
+def _posts(plan: Plan) -> list[bytes]:
+    """Make the requests before the run: what is measured is not the generator."""
+    made = []
+    for line in Path(plan.posts_file).read_bytes().splitlines():
+        signature, _, body = line.partition(b"\t")
+        head = (
+            f"POST {plan.path} HTTP/1.1\r\nHost: {plan.host}\r\n"
+            f"Content-Type: application/json; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
+        )
+        made.append(head.encode() + b"Stripe-Signature: " + signature + HEAD_END + body)
+    return made
+
+
+def content_length(head: bytes | bytearray) -> int:
+    """Read how long the body after a head is; 0 if it does not say."""
+    length = _LENGTH.search(head)
+    return int(length[1]) if length else 0
 
 
 async def measure(plan: Plan) -> Steady:

@@ -42,6 +42,17 @@ _RATES: Final = (
     ("scan", "scanner: a reply with no card in it, as the way out asks", " MB/s"),
     ("scan.sought", "    is the number that was sent in there", " MB/s"),
     ("scan.any", "    how many numbers look like cards", " MB/s"),
+    ("callback.of_tokenize", "callbacks accepted, of cards tokenized, 64 connections each", " x"),
+    ("callback.of_json", "    of the bare aiohttp handler's answers", " x"),
+    ("deliveries.drained", "deliveries of a long queue, beside dead endpoints", "/s"),
+    ("deliveries.drained.alone", "    without the dead", "/s"),
+    (
+        "deliveries.slower",
+        "    time that an endpoint takes beside the dead, of without: median",
+        " x",
+    ),
+    ("deliveries.slowest", "        of the worst", " x"),
+    ("deliveries.cpu_ms", "    the gateway's CPU of one", " ms"),
     ("batching.us.1", "natural batching, 1 caller", " µs an item"),
     ("batching.us.64", "natural batching, 64 callers", " µs an item"),
     ("leaf.ms", "certificate for a new host of a tunnel, of 1,000", " ms"),
@@ -173,8 +184,14 @@ def _rates(console: Console, figures: Figures) -> Table:
     for name, words, unit in _RATES:
         if name in figures.rates:
             value = figures.rates[name]
-            table.add_row(words, f"{value:,.{0 if value >= WHOLE else 1}f}{unit}")
+            table.add_row(words, f"{value:,.{_decimals(value)}f}{unit}")
     return table
+
+
+def _decimals(value: float) -> int:
+    if value >= WHOLE:
+        return 0
+    return 1 if value >= 1 else 2
 
 
 def _codecs(console: Console, figures: Figures) -> Table:

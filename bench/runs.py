@@ -11,7 +11,8 @@ from typing import Final
 import msgspec
 from aiohttp import ClientError, ClientSession, TCPConnector
 
-from bench.asked import ASKED, PATHS, TOKENIZING, Asked, Asking, Way
+from bench.asked import ASKED, CALLBACKS_PER_SECOND, PATHS, TOKENIZING, Asked, Asking, Way
+from bench.callback_posts import Prepared
 from bench.card_numbers import numbers, tokenize_body
 from bench.figures import (
     Figures,
@@ -28,13 +29,18 @@ from bench.figures import (
 from bench.open_loop import WARM_UP_REQUESTS, Plan, Steady, TunnelPlan
 from bench.processes import Failed, busy_seconds, generator_seconds, python, run_to_end
 from bench.sealing import published_keys, sealed_bodies
-from bench.stand import CONNECT_NAME, Stand
+from bench.stand import CONFIG, CONNECT_NAME, Stand
 from gateway.custody import utc_now
 from vault.private_files import write_private
 
 WARM_UP_SECONDS: Final = 1.0
 PREPARING_CALLERS: Final = 64
 SEALED_PER_SECOND: Final = 6000  # more cards than this and one is sent twice, and refused
+CALLBACKS_PER_SECOND_MAX: Final = 3000  # more than these and one is posted twice
+CALLBACK_CONNECTIONS: Final = 64
+DELIVERIES_PER_SECOND_MIN: Final = 25
+OVERLOADED: Final = 20
+"""How much longer it may take to answer what came at a rate that was too high."""
 TOKENS_PER_SECOND: Final = 1000  # more /out/ calls than this and tokens are used again
 WRK_TIMEOUT: Final = "10s"
 MARGIN_SECONDS: Final = 60.0
@@ -47,20 +53,26 @@ _SCRIPTS: Final = {
     Asking.PAY: "out.lua",
     Asking.OTHER: "other.lua",
     Asking.READ: "other.lua",
+    Asking.CALLBACK: "callback.lua",
 }
 
 
 class Bench:
     """Carries out the runs on a stand."""
 
-    def __init__(self, stand: Stand, seconds: float, step: Callable[[str], None]) -> None:
+    def __init__(
+        self, stand: Stand, seconds: float, step: Callable[[str], None], *, deliveries: int
+    ) -> None:
         self._stand = stand
+        self._deliveries_count = deliveries
         self._seconds = seconds
         self._step = step
         self._exp_year = utc_now().year + 3
         self._seeds = _seeds()
         self._tokens_file = stand.folder / "bench.tokens"
         self._sealed_file = stand.folder / "bench.sealed"
+        self._posts_file = stand.folder / "bench.posts"
+        self._callback_path = ""
         self._tokens_made = 0
         self._tokens_used = 0
 
@@ -90,7 +102,9 @@ class Bench:
         rates |= await self._rates("bench.codecs", 3.0)
         self._step("certificates for 1,000 hosts")
         rates |= await self._rates("bench.leaves", 3.0)
-        return Figures(runs, rates)
+        self._step("deliveries")
+        rates |= await self._deliveries()
+        return Figures(runs, rates | shares(runs))
 
     async def _measured(self, asked: Asked) -> Run:
         totals_before: Totals = await self._stand.totals() if asked.is_ours else {}
@@ -127,6 +141,8 @@ class Bench:
         """Raises Failed, WrkRefused."""
         if asked.asking is Asking.SEALED:
             await self._seal(int((seconds + 1) * SEALED_PER_SECOND))
+        if asked.asking is Asking.CALLBACK:
+            await self._sign(int(seconds * CALLBACKS_PER_SECOND_MAX), seconds)
         script = HERE / _SCRIPTS[asked.asking]
         command = [
             *("wrk", "--threads", "1", "--connections", str(asked.connections)),
@@ -145,30 +161,35 @@ class Bench:
 
     async def _steady(self, asked: Asked) -> Steady:
         """Raises Failed."""
-        stand = self._stand
+        stand, is_callback = self._stand, asked.asking is Asking.CALLBACK
+        if is_callback:
+            posts = int(self._seconds * asked.per_second) + WARM_UP_REQUESTS
+            await self._sign(posts, self._seconds)
         plan = Plan(
-            port=stand.ports[asked.server if not asked.is_ours else "private"],
+            port=stand.ports[asked.listener],
             ca_file=stand.credentials.ca_file,
-            path=asked.path,
+            path=self._path(asked),
             key=stand.credentials.secret_key,
             tokens_file=str(self._tokens_file),
-            start=self._tokens_used,
+            start=0 if is_callback else self._tokens_used,
             seed=str(next(self._seeds)),
             exp_year=self._exp_year,
             per_second=asked.per_second,
             seconds=self._seconds,
             tunnel=self._tunnel(asked),
+            posts_file=str(self._posts_file) if is_callback else "",
+            connections=CALLBACK_CONNECTIONS if is_callback else 0,
         )
         file = stand.folder / "bench.plan"
         write_private(file, msgspec.json.encode(plan))
         printed = await run_to_end(
             python("bench.open_loop", "--plan", str(file)),
-            seconds_max=self._seconds + MARGIN_SECONDS,
+            seconds_max=self._seconds * (OVERLOADED if is_callback else 1) + MARGIN_SECONDS,
         )
         seen = msgspec.json.decode(printed, type=Steady)
         if asked.opens_a_card:
             self._tokens_used += seen.load.requests + WARM_UP_REQUESTS
-        if seen.load.errors:
+        if seen.load.errors and not is_callback:  # what is not accepted there is what is asked
             raise Failed(f"{asked.title}: {seen.load.errors} requests failed at a constant rate")
         return seen
 
@@ -183,7 +204,10 @@ class Bench:
         return TunnelPlan(stand.ports["tunnel"], "127.0.0.1", processor, ca_file, for_each=each)
 
     def _url(self, asked: Asked) -> str:
-        return self._stand.url("private" if asked.is_ours else asked.server) + asked.path
+        return self._stand.url(asked.listener) + self._path(asked)
+
+    def _path(self, asked: Asked) -> str:
+        return self._callback_path if asked.asking is Asking.CALLBACK else asked.path
 
     def _environment(self, asked: Asked) -> Mapping[str, str]:
         """For the wrk scripts."""
@@ -196,7 +220,8 @@ class Bench:
             "PANWARD_SEED": str(next(self._seeds)),
             "PANWARD_EXP_YEAR": str(self._exp_year),
             "PANWARD_TOKENS": str(self._tokens_file),
-            "PANWARD_START": str(self._tokens_used),
+            "PANWARD_START": str(0 if asked.asking is Asking.CALLBACK else self._tokens_used),
+            "PANWARD_POSTS": str(self._posts_file),
             "PANWARD_SEALED": str(self._sealed_file),
         }
 
@@ -235,6 +260,38 @@ class Bench:
         bodies = sealed_bodies(keys, numbers(next(self._seeds)), self._exp_year, count)
         await asyncio.to_thread(write_private, self._sealed_file, b"\n".join(bodies))
 
+    async def _sign(self, count: int, seconds: float) -> None:
+        """Sign what a processor will post, at most minutes before: Stripe signs the time, too."""
+        words = {
+            "--config": str(self._stand.folder / CONFIG),
+            "--count": str(count),
+            "--authorizations": str(int(seconds * CALLBACKS_PER_SECOND / 2)),
+            "--file": str(self._posts_file),
+        }
+        printed = await run_to_end(
+            python("bench.callback_posts", *(word for pair in words.items() for word in pair)),
+            seconds_max=seconds * 5 + MARGIN_SECONDS,
+        )
+        self._callback_path = msgspec.json.decode(printed, type=Prepared).path
+
+    async def _deliveries(self) -> dict[str, float]:
+        """Let the gateway drain a queue, and see what that costs it. Raises Failed."""
+        parts, count = self._stand.parts, self._deliveries_count
+        words = {
+            "--config": str(self._stand.folder / CONFIG),
+            "--tls": str(parts.tls_cert_file),
+            "--key": str(parts.tls_key_file),
+            "--deliveries": str(count),
+        }
+        before = self._stand.usage()
+        printed = await run_to_end(
+            python("bench.deliveries", *(word for pair in words.items() for word in pair)),
+            seconds_max=count / DELIVERIES_PER_SECOND_MIN + MARGIN_SECONDS * 2,
+        )
+        spent = spent_between(before, self._stand.usage())["gateway"].cpu_seconds
+        figures = msgspec.json.decode(printed, type=dict[str, float])
+        return figures | {"deliveries.cpu_ms": spent * 1000 / figures.pop("deliveries.made")}
+
     async def _rates(self, module: str, times: float) -> dict[str, float]:
         """Run a module of ours that measures by itself. Raises Failed."""
         words = ("--folder", str(self._stand.folder), "--seconds", f"{self._seconds:.1f}")
@@ -242,6 +299,16 @@ class Bench:
             python(module, *words), seconds_max=self._seconds * times + MARGIN_SECONDS
         )
         return msgspec.json.decode(printed, type=dict[str, float])
+
+
+def shares(runs: Mapping[str, Run]) -> dict[str, float]:
+    """How callbacks compare with what else this gateway, and a bare server, do in the same run."""
+    found = {}
+    for other in ("tokenize", "json"):
+        rate = runs[f"{other}.64"].load.rate
+        if rate:
+            found[f"callback.of_{other}"] = runs["callback.64"].load.rate / rate
+    return found
 
 
 def machine() -> Machine:

@@ -119,6 +119,8 @@ def _commands(parts: EmbeddedParts) -> Mapping[str, tuple[str, ...]]:
     settings = configuration(ours).replace(route, route + UNLIMITED)
     limits = r"(?m)^((?:address|key)_(?:per_second|burst)) = .*"
     settings = re.sub(limits, r"\1 = 1_000_000", settings)
+    # Processors have more addresses than the load.
+    settings = re.sub(r"(connections_per_address_max) = \d+", r"\1 = 1_000_000", settings)
     write_private(parts.folder / CONFIG, settings.encode())
     tls = ("--tls", str(parts.folder / "tls"))
     pair = ("--cert", str(parts.tls_cert_file), "--key", str(parts.tls_key_file))

@@ -11,9 +11,12 @@ from typing import Final
 
 from msgspec import Struct
 
+from bench.asked import CALLBACKS_PER_SECOND
 from bench.figures import Figures, Run
 
 MEMORY_REQUESTS: Final = 1_000_000
+ENOUGH: Final = 0.99
+"""Of a constant rate: the last answers come after the last requests."""
 CORES_WORTH_TELLING: Final = 0.05
 ELSEWHERE: Final = "processes of others"
 OWN_CALLS: Final = ("vault ", "ledger append")
@@ -101,6 +104,22 @@ def median(run: str) -> Callable[[Figures], float | None]:
     return lambda figures: figures.runs[run].load.p50_ms if run in figures.runs else None
 
 
+def accepted(run: str) -> Callable[[Figures], float | None]:
+    """How many a second were answered as they should be."""
+
+    def figure(figures: Figures) -> float | None:
+        if run not in figures.runs:
+            return None
+        load = figures.runs[run].load
+        return (load.requests - load.errors) / load.seconds if load.seconds else 0.0
+
+    return figure
+
+
+def ninety_ninth(run: str) -> Callable[[Figures], float | None]:
+    return lambda figures: figures.runs[run].load.p99_ms if run in figures.runs else None
+
+
 def added(percentile: str, run: str, to: str) -> Callable[[Figures], float | None]:
     """How much longer one run took than another at a percentile."""
 
@@ -132,6 +151,7 @@ _TOKENIZE: Final = "tokenize, 64 connections"
 _OUT: Final = "/out/ with one token"
 _CONNECT: Final = "CONNECT with one token"
 _OTHER: Final = "/out/, other, no token"
+_CALLBACKS: Final = f"callbacks, {CALLBACKS_PER_SECOND:,.0f}/s"
 
 TARGETS: Final[Sequence[Target]] = (
     Target(
@@ -236,6 +256,26 @@ TARGETS: Final[Sequence[Target]] = (
         "an authorization's two appends, p50",
         scalar("append.pair.1.p50"),
         *(4.0, " ms", False),
+    ),
+    Target(
+        f"{_CALLBACKS}: accepted durably",
+        accepted("callback.steady"),
+        *(CALLBACKS_PER_SECOND * ENOUGH, "/s", True, "callback.steady"),
+    ),
+    Target(
+        f"{_CALLBACKS}: p99",
+        ninety_ninth("callback.steady"),
+        *(50.0, " ms", False, "callback.steady"),
+    ),
+    Target(
+        "deliveries, 50 endpoints of which 5 are dead: drained",
+        scalar("deliveries.drained"),
+        *(500.0, "/s", True),
+    ),
+    Target(
+        "    time of the worst healthy one, of without the dead",
+        scalar("deliveries.slowest"),
+        *(1.25, " x", False),
     ),
     Target("ledger verify", scalar("verify", 1000), 300.0, "k entries/s", at_least=True),
 )

@@ -27,6 +27,7 @@ from bench.figures import (
 from bench.gateway_clock import totals_in
 from bench.offline import body_without_card
 from bench.report import console_for, document, show
+from bench.runs import shares
 from bench.targets import Mark, Verdict, judge, missed_runs, where_time_goes
 from gateway.echoes import count_card_like
 from gateway.tokenize import TokenBody
@@ -64,6 +65,8 @@ def figures(*, tokenize_rate: float = 4000.0, out_p99_ms: float = 20.0) -> Figur
         "tokenize.1": load(300, p50_ms=3.0),
         "tokenize.64": load(tokenize_rate, p50_ms=15.0),
         "sealed.64": load(tokenize_rate * 0.95),
+        "callback.64": load(2500),
+        "callback.steady": load(1000, p50_ms=9.0, p99_ms=30.0),
         "proxy.64": load(2000),
         "proxy.steady": load(100),
         "out.64": load(800),
@@ -85,7 +88,7 @@ def figures(*, tokenize_rate: float = 4000.0, out_p99_ms: float = 20.0) -> Figur
     }
     rates = {"vault.card": 8000.0, "scan": 250.0, "verify": 350_000.0}
     rates |= {"append.statement.64": 6_000.0, "commit.1": 1_500.0, "append.pair.1.p50": 3.0}
-    rates |= {"unseal_us": 60.0}
+    rates |= {"unseal_us": 60.0, "deliveries.drained": 900.0, "deliveries.slowest": 1.1}
     codec = {"1k": 6.8, "1k.times": 19.7, "1m": 6.5, "1m.times": 28.0}
     return Figures(runs, rates | {f"splice.xml.{name}": value for name, value in codec.items()})
 
@@ -208,6 +211,25 @@ def test_added_latency_is_beyond_the_bare_proxy() -> None:
         if "added to" in verdict.what
     ]
     assert measured == ["5 ms", "18 ms", "6 ms", "19 ms"]
+
+
+def test_callbacks_that_were_refused_were_not_accepted() -> None:
+    found = figures()
+    late = load(1000, p50_ms=30.0, p99_ms=70.0)
+    seen = run("callback.steady", msgspec.structs.replace(late, errors=500))
+    spoiled = msgspec.structs.replace(found, runs={**found.runs, "callback.steady": seen})
+    missed = [verdict for verdict in judge(spoiled) if verdict.mark is Mark.MISSED]
+    assert [verdict.measured for verdict in missed] == ["950/s", "70 ms"]
+    assert missed_runs(missed) == ["callback.steady"]
+
+
+def test_callbacks_are_compared_with_what_else_the_run_had() -> None:
+    runs = figures(tokenize_rate=5000.0).runs
+    found = shares(runs)
+    assert found == {
+        "callback.of_tokenize": pytest.approx(0.5),
+        "callback.of_json": pytest.approx(1 / 6),
+    }
 
 
 def test_calls_of_a_request_are_those_of_vault_and_the_ledger() -> None:
