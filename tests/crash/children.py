@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,6 @@ import uvloop
 from gateway.embedded import LISTENERS, EmbeddedDeployment, SandboxMemory, embedded_deployment
 from tests.flows.deployment import _CLEAN, _SETPRIV, Gateway, until
 from vault.embedded.bootstrap import StartOptions
-from vault.milestones import Milestone
 
 ROOT: Final = Path(__file__).parent.parent.parent
 
@@ -76,10 +76,10 @@ class Children(Program):
 class Doomed(Program):
     """A gateway that dies at a milestone."""
 
-    def __init__(self, folder: Path, config: Path) -> None:
-        super().__init__(folder, "doomed_gateway", str(config))
+    def __init__(self, folder: Path, config: Path, module: str = "doomed_gateway") -> None:
+        super().__init__(folder, module, str(config))
 
-    def doom(self, milestone: Milestone, *, nth: int = 1) -> None:
+    def doom(self, milestone: StrEnum, *, nth: int = 1) -> None:
         self.tell(f"doom {milestone} {nth}")
 
     def kill(self) -> None:

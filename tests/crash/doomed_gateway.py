@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 
 import gateway.custody
@@ -38,16 +39,17 @@ from gateway.request_event import EventLog, quiet_logging  # noqa: E402
 
 
 class Doom:
-    """Milestones that end the process at one of them."""
+    """Milestones, or steps by any other name, that end the process at one of them."""
 
-    def __init__(self) -> None:
-        self._at: Milestone | None = None
+    def __init__(self, names: type[StrEnum] = Milestone) -> None:
+        self._names = names
+        self._at: StrEnum | None = None
         self._left = 0
 
-    def set(self, milestone: Milestone, nth: int) -> None:
-        self._at, self._left = milestone, nth
+    def set(self, name: str, nth: int) -> None:
+        self._at, self._left = self._names(name), nth
 
-    def passed(self, milestone: Milestone) -> None:
+    def passed(self, milestone: StrEnum) -> None:
         if milestone is self._at:
             self._left -= 1
             if self._left == 0:
@@ -63,7 +65,7 @@ async def obey(doom: Doom) -> None:
     async for line in words:
         match line.decode().split():
             case ["doom", milestone, nth]:
-                doom.set(Milestone(milestone), int(nth))
+                doom.set(milestone, int(nth))
             case ["clock", seconds]:
                 CLOCK.off = timedelta(seconds=float(seconds))
             case _:
@@ -72,8 +74,8 @@ async def obey(doom: Doom) -> None:
         console.print("done")
 
 
-async def serve(config: Config) -> None:
-    asked, doom = asyncio.Event(), Doom()
+async def serve(config: Config, doom: Doom) -> None:
+    asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
     metrics = Metrics(processor_routes=[route.name for route in config.routes])
     log = EventLog(sys.stdout.buffer, now=CLOCK, watch=metrics)
@@ -86,4 +88,4 @@ async def serve(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    run(serve(load_config(Path(sys.argv[1]))))
+    run(serve(load_config(Path(sys.argv[1])), Doom()))

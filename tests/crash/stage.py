@@ -34,13 +34,16 @@ class Place:
     One that has died is started again under the same replica's name.
     """
 
-    def __init__(self, deployment: Deployment, name: str, written: Path) -> None:
+    def __init__(
+        self, deployment: Deployment, name: str, written: Path, module: str = "doomed_gateway"
+    ) -> None:
         ports = free_ports(4)
         self.file = deployment.parts.folder / f"{name}.toml"
         self.file.write_text(with_routes(deployment, name, ports, "".join(_routes(deployment))))
         self.urls = Urls(*(f"https://127.0.0.1:{port}" for port in ports[:3]))
         self.state_folder = deployment.parts.folder / name
         self._written = written / name
+        self._module = module
         self._starts = 0
         self._gateway: Doomed | None = None
 
@@ -57,7 +60,7 @@ class Place:
         """Start it, without waiting."""
         assert self._gateway is None
         self._starts += 1
-        self._gateway = Doomed(self._written / str(self._starts), self.file)
+        self._gateway = Doomed(self._written / str(self._starts), self.file, self._module)
 
     def until_ready(self) -> None:
         assert self._gateway is not None
@@ -97,14 +100,14 @@ class Stage:
         assert isinstance(self.deployment.gateway, Children)
         return self.deployment.gateway
 
-    def place(self, name: str) -> Place:
-        self.places.append(Place(self.deployment, name, self.written))
+    def place(self, name: str, module: str = "doomed_gateway") -> Place:
+        self.places.append(Place(self.deployment, name, self.written, module))
         return self.places[-1]
 
     @contextmanager
-    def placed(self, name: str) -> Iterator[Place]:
-        """Give a place whose gateway is ended at the end."""
-        place = self.place(name)
+    def placed(self, name: str, module: str = "doomed_gateway") -> Iterator[Place]:
+        """Give a place whose gateway, which is this program, is ended at the end."""
+        place = self.place(name, module)
         try:
             yield place
         finally:

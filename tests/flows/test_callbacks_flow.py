@@ -44,6 +44,8 @@ from vault.ids import intent_of
 pytestmark = pytest.mark.embedded
 
 BODY_BYTES_MAX = 512 * 1024
+REPEATS = 1000
+BUSY = {"overloaded", "store_unavailable", "ledger_unavailable"}
 MADE: Mapping[str, Callable[[str], Callback]] = {
     "stripe": stripe_event,
     "adyen": adyen_item,
@@ -153,8 +155,17 @@ async def test_a_callback_that_comes_before_the_answer(counter: Counter, answer:
     assert await counter.store.fetchval(codes, record["tokens"][0]) == 0
 
 
+async def until_heard(counter: Counter, event: Callback, urls: Urls) -> list[str]:
+    """Post as a processor does, which tries again while a gateway has no room; what it was told."""
+    refused: list[str] = []
+    while (reply := await counter.post("stripe", event, urls=urls)).status != 200:
+        assert reply.status == 503, reply.body
+        refused.append(reply.problem["code"])
+    return refused
+
+
 @pytest.mark.guards("T-53", "F-48")
-async def test_one_callback_two_hundred_times_at_once_over_two_gateways(
+async def test_one_callback_a_thousand_times_at_once_over_two_gateways(
     deployment: Deployment, counter: Counter, other: OtherGateway
 ) -> None:
     counter.processor.do("call_back_no_more", processor="stripe")
@@ -163,10 +174,10 @@ async def test_one_callback_two_hundred_times_at_once_over_two_gateways(
     places = (counter.merchant.urls, other.urls)
     async with many(deployment) as wire:
         posting = replace(counter, merchant=Merchant(counter.seller.account, places[0], wire))
-        replies = await asyncio.gather(
-            *(posting.post("stripe", event, urls=places[number % 2]) for number in range(200))
+        refused = await asyncio.gather(
+            *(until_heard(posting, event, places[number % 2]) for number in range(REPEATS))
         )
-    assert {reply.status for reply in replies} == {200}
+    assert {code for codes in refused for code in codes} <= BUSY
     (row,) = await counter.inbox(event.id)
     assert str(row["first"]) == intent_of(lost.headers["Panward-Authorization"])
     assert await counter.entries() == entries + 1
