@@ -30,6 +30,7 @@ from gateway.api.ledger import LedgerHandlers, TileHandlers
 from gateway.api.tokens import Tokens
 from gateway.api.webhooks import add_routes
 from gateway.applications import (
+    callback_application,
     inbound_application,
     ops_application,
     private_application,
@@ -487,6 +488,9 @@ def _audiences(config: Config, stories: _Stories, health: Health) -> Iterator[_A
     for name, one in listeners.of_route.items():
         app = route_application(outbound, stories.lanes[name])
         yield _audience(f"route_{name}", app, one, ALL_PROXIED, also=signed)
+    if listeners.callbacks is not None:
+        app = callback_application(stories.reporting.callbacks)
+        yield _audience("callbacks", app, listeners.callbacks, (), old_clients=CALLED_BACK)
     if listeners.inbound is not None and stories.inbound is not None:
         gate = Gate(
             hosts=stories.inbound.hosts,

@@ -36,9 +36,20 @@ def public_application(
     router.add_get("/checkout/v1/fields", checkout.fields, allow_head=False)
     router.add_post("/checkout/v1/csp-reports", checkout.report)
     router.add_get("/checkout/v1/{file}", checkout.script, allow_head=False)
-    router.add_post("/callbacks/{endpoint}", callbacks.post)
-    router.add_get("/callbacks/{endpoint}", callbacks.get, allow_head=False)
+    _add_callbacks(app, callbacks)
     return app
+
+
+def callback_application(callbacks: CallbackHandlers) -> web.Application:
+    """What processors call, by itself: where callers are asked for a certificate."""
+    app = web.Application()
+    _add_callbacks(app, callbacks)
+    return app
+
+
+def _add_callbacks(app: web.Application, callbacks: CallbackHandlers) -> None:
+    app.router.add_post("/callbacks/{endpoint}", callbacks.post)
+    app.router.add_get("/callbacks/{endpoint}", callbacks.get, allow_head=False)
 
 
 def private_application(

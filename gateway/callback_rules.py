@@ -14,6 +14,7 @@ from gateway.preset_callbacks import CallbackEffect, CallbackEvents
 from gateway.preset_conditions import Condition
 from gateway.selectors import problem_of
 from gateway.signatures import SCHEMES
+from vault.payment_events import Effect
 
 _ITEMS: Final = re.compile(r"([A-Za-z0-9_-]+)\[\*\](?:\.([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*))?")
 _HEADER: Final = re.compile("[a-z0-9-]+")
@@ -29,6 +30,8 @@ def problems_of_callbacks(events: CallbackEvents) -> Iterator[str]:
     for number, effect in enumerate(events.effects, start=1):
         for finding in _effect(effect):
             yield f"effects {number}: {finding}"
+        if effect.effect is Effect.LATE_DECLINE and not events.at:
+            yield f"effects {number}: late_decline needs `at`: what came later may be the approval"
 
 
 def _schemes(events: CallbackEvents) -> Iterator[str]:

@@ -15,19 +15,22 @@ here: what a signature looks like, what an event means, and what merchants are t
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, Literal, Protocol, assert_never
+from functools import partial
+from typing import Final, Protocol, TypeVar, assert_never
 
 from aiohttp import web
 
 from gateway.bodies import read_whole_body
 from gateway.callback_events import CallbackEvent, read_events, read_notice, unreadable
-from gateway.callback_scrub import Cleaned, masked_also, scrubbed
-from gateway.errors import CallbackRefused, Malformed, NotFound, RateLimited
+from gateway.callback_scrub import AT_ONCE_BYTES_MAX, Cleaned, masked_also, scrubbed
+from gateway.callback_sources import certifies, client_certificate, names_of
+from gateway.errors import CallbackRefused, Malformed, NotFound, RateLimited, UndeclaredCard
 from gateway.metrics import Metrics
 from gateway.preset_callbacks import CallbackEvents
 from gateway.request_event import REQUEST_EVENT
+from gateway.scan import find_cards
 from gateway.signatures import (
     SCHEMES,
     Forged,
@@ -38,6 +41,7 @@ from gateway.signatures import (
     Scheme,
     Secrets,
     challenge_reply,
+    transmission_of,
     verified,
 )
 from vault.callback_endpoint_table import CallbackEndpoint, CallbackEndpointTable
@@ -49,6 +53,11 @@ BODY_BYTES_MAX: Final = 512 * 1024
 CHALLENGE: Final = "bt_challenge"
 PATH: Final = "/callbacks/"
 NOTICES_WAIT_SECONDS: Final = 30
+UNREADABLE: Final = "unreadable"
+LOOKS_AT_ONCE: Final = 6
+"""A burst waits here, and not for the database's connections, which others need at once."""
+
+T = TypeVar("T")
 
 _REFUSALS: Final = {"signature_stale": "stale", "source": "source"}
 
@@ -56,13 +65,14 @@ _REFUSALS: Final = {"signature_stale": "stale", "source": "source"}
 _NOT_KEPT: Final = re.compile(
     "connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|host|content-length"
     "|expect|authorization|cookie|forwarded|x-forwarded-.*|x-real-ip|via|accept-encoding"
+    "|paypal-transmission-sig"  # whoever has it can make another body that fits
 )
 
 
 class SigningCertificates(Protocol):
     """Certificates that processors name in their callbacks, fetched and checked."""
 
-    async def of(self, url: str) -> tuple[bytes, ...] | None: ...
+    async def of(self, tenant: str, url: str) -> tuple[bytes, ...] | None: ...
 
 
 class Sources(Protocol):
@@ -111,6 +121,7 @@ class CallbackHandlers:
         self._public_url = public_url.rstrip("/")
         self._metrics = metrics
         self._now = now
+        self._looking = asyncio.Semaphore(LOOKS_AT_ONCE)
 
     async def post(self, request: web.Request) -> web.Response:
         """`POST /callbacks/{endpoint}` → what the processor expects, once it is on record."""
@@ -118,15 +129,19 @@ class CallbackHandlers:
         raw = await read_whole_body(request, BODY_BYTES_MAX)
         headers = _headers(request)
         try:
-            is_signed = await self._proven(endpoint, scheme, headers, raw, request.remote or "")
+            is_signed = await self._proven(endpoint, scheme, headers, raw, request)
         except CallbackRefused as refusal:
             word = _REFUSALS.get(refusal.reason or "", "bad_signature")
             self._metrics.called_back(endpoint.route, word)
+            request[REQUEST_EVENT].reason = refusal.reason
             raise
         if scheme.kind == "fetch":
             await self._note(endpoint, raw)
         else:
-            await self._receive(endpoint, scheme, headers, raw, request.remote, is_signed=is_signed)
+            kept, at = _kept(headers), self._now()
+            post = _Post(scheme, kept, raw, request.remote, at, is_signed=is_signed)
+            if not await self._receive(endpoint, post):
+                request[REQUEST_EVENT].reason = UNREADABLE
         reply = scheme.reply
         return web.Response(
             status=reply.status, body=reply.body, headers={"Content-Type": reply.content_type}
@@ -147,7 +162,8 @@ class CallbackHandlers:
     # --- whose it is, and whether it is true ------------------------------------------------
 
     async def _endpoint(self, request: web.Request) -> tuple[CallbackEndpoint, Scheme]:
-        endpoint = await self._endpoints.endpoint(request.match_info["endpoint"], self._now())
+        async with self._looking:
+            endpoint = await self._endpoints.endpoint(request.match_info["endpoint"], self._now())
         rules = None if endpoint is None else self._rules.get(endpoint.route)
         if endpoint is None or rules is None or endpoint.scheme not in rules.schemes:
             raise NotFound  # a preset may have changed since: an unsigned scheme is no way round
@@ -164,24 +180,28 @@ class CallbackHandlers:
         scheme: Scheme,
         headers: tuple[tuple[str, str], ...],
         raw: bytes,
-        address: str,
+        request: web.Request,
     ) -> bool:
         """Return whether a signature proves it. Raises CallbackRefused; any KeysError."""
         posted = Posted(headers, raw, f"{self._public_url}{PATH}{endpoint.id}")
         secrets, at = await self._secrets(endpoint), self._now()
         said = verified(scheme, posted, secrets, at=at)
         if isinstance(said, NeedsCertificate):
-            certificates = await self._certificates(said.url)
+            certificates = await self._certificates(endpoint.tenant, said.url)
             said = verified(
                 scheme, posted, secrets, at=at, certificates=certificates, roots=self._proofs.roots
             )
         match said:
             case Genuine(is_signed):
+                await self._bound(endpoint, scheme, posted)
                 return is_signed
             case Forged(reason):
                 raise CallbackRefused(reason)
             case NeedsSource(suffixes):
-                if not await self._proofs.sources.are(address, suffixes):
+                # A client certificate asks nobody; behind a proxy there is only an address.
+                by_name = certifies(names_of(client_certificate(request)), suffixes)
+                remote = request.remote or ""
+                if not by_name and not await self._proofs.sources.are(remote, suffixes):
                     raise CallbackRefused("source")
                 return False
             case NeedsCertificate():
@@ -189,9 +209,23 @@ class CallbackHandlers:
             case _ as unreachable:
                 assert_never(unreachable)
 
-    async def _certificates(self, url: str) -> tuple[bytes, ...]:
+    async def _bound(self, endpoint: CallbackEndpoint, scheme: Scheme, posted: Posted) -> None:
+        """Refuse another body for a transmission, where the signature would fit that, too.
+
+        The body has not been looked through for card numbers: hence a keyed digest, from which none
+        can be found by trial (PCI DSS 3.5.1.1).
+        """
+        transmission = transmission_of(scheme, posted)
+        if transmission is None:
+            return
+        tenant, route = endpoint.tenant, endpoint.route
+        digest = await self._keys.digest("callback", tenant, posted.body)
+        if not await self._callbacks.binds(tenant, route, transmission, digest.value):
+            raise CallbackRefused("signature_mismatch")
+
+    async def _certificates(self, tenant: str, url: str) -> tuple[bytes, ...]:
         named = self._proofs.certificates
-        found = None if named is None else await named.of(url)
+        found = None if named is None else await named.of(tenant, url)
         if found is None:
             raise CallbackRefused("certificate_refused")
         return found
@@ -201,61 +235,88 @@ class CallbackHandlers:
     async def _note(self, endpoint: CallbackEndpoint, raw: bytes) -> None:
         """Keep the id that a notice names: what became of it is asked, and nobody believed."""
         reference = read_notice(raw)
+        if find_cards(reference.encode()).hits:  # no processor's id: nothing of it is kept
+            raise Malformed("notice")
         if not await self._endpoints.notice(endpoint, reference, self._now()):
             raise RateLimited(NOTICES_WAIT_SECONDS)
         self._metrics.called_back(endpoint.route, "ok")
 
-    async def _receive(
-        self,
-        endpoint: CallbackEndpoint,
-        scheme: Scheme,
-        headers: tuple[tuple[str, str], ...],
-        raw: bytes,
-        address: str | None,
-        *,
-        is_signed: bool,
-    ) -> None:
-        """Put all of its events on record: the processor hears of success when all are."""
+    async def _receive(self, endpoint: CallbackEndpoint, post: "_Post") -> bool:
+        """Put all of its events on record: the processor hears of success when all are.
+
+        False if nothing but that it came can be kept, as a card number would be with it. To refuse
+        it would have it repeated for days, and its merchant would never know.
+        """
         rules = self._rules[endpoint.route]
         assert rules is not None, "an endpoint is found by them"
-        kept = tuple(each for each in headers if not _NOT_KEPT.fullmatch(each[0].lower()))
-        cleaned = await self._cleaned(endpoint.tenant, rules, scheme, kept, raw)
         try:
-            events = read_events(rules, scheme, cleaned.headers, cleaned.body)
-        except Malformed:
-            events = (unreadable(cleaned.body),)
-        signature: Literal["valid", "unsigned"] = "valid" if is_signed else "unsigned"
-        at = self._now()
+            cleaned = await self._cleaned(endpoint.tenant, rules, post)
+        except UndeclaredCard:
+            cleaned = None
+        if cleaned is None:
+            self._metrics.called_back(endpoint.route, UNREADABLE)
+            kept = replace(post, headers=(), body=b"")
+            event = await self._unkept(endpoint.tenant, post)
+            await self._receive_in_order([_new(endpoint, rules, kept, event)])
+            return False
+        kept = replace(post, headers=cleaned.headers, body=cleaned.body)
+        events = await _aside(kept.body, partial(_read, rules, post.scheme, cleaned))
+        news = [
+            replace(_new(endpoint, rules, kept, event), is_scrubbed=bool(cleaned.masked))
+            for event in events
+        ]
         received = await asyncio.gather(
-            *(
-                self._callbacks.receive(_new(endpoint, signature, event, cleaned, address, at))
-                for event in events
-            ),
-            return_exceptions=True,
+            *map(self._receive_in_order, _by_payment(news)), return_exceptions=True
         )
         for one in received:
             if isinstance(one, BaseException):
-                self._metrics.called_back(endpoint.route, "error")
                 raise one
-            word = "duplicate" if one is Received.REPEATED else "ok"
-            self._metrics.called_back(endpoint.route, word)
+        return True
 
-    async def _cleaned(
-        self,
-        tenant: str,
-        rules: CallbackEvents,
-        scheme: Scheme,
-        headers: tuple[tuple[str, str], ...],
-        body: bytes,
-    ) -> Cleaned:
-        """Take card numbers out; of one in an id's place, only if it is a card of the tenant."""
-        cleaned = scrubbed(rules, scheme, headers, body)
+    async def _receive_in_order(self, group: Sequence[NewCallback]) -> None:
+        """What is about one payment would change under one another."""
+        for new in group:
+            try:
+                received = await self._callbacks.receive(new)
+            except Exception:
+                self._metrics.called_back(new.route, "error")
+                raise
+            word = "duplicate" if received is Received.REPEATED else "ok"
+            self._metrics.called_back(new.route, word)
+
+    async def _cleaned(self, tenant: str, rules: CallbackEvents, post: "_Post") -> Cleaned:
+        """Take card numbers out; of one in an id's place, only if it is a card of the tenant.
+
+        Raises UndeclaredCard when that cannot be done.
+        """
+        work = partial(scrubbed, rules, post.scheme, post.headers, post.body)
+        cleaned = await _aside(post.body, work)
         if cleaned.doubtful:
             known = await self._proofs.known_cards(tenant, cleaned.doubtful)
-            cleaned = masked_also(cleaned, known)
+            cleaned = await _aside(post.body, partial(masked_also, cleaned, known))
         if cleaned.masked:
             self._metrics.scan_hits("callback", "pan", cleaned.masked)
         return cleaned
+
+    async def _unkept(self, tenant: str, post: "_Post") -> CallbackEvent:
+        """Name a post of which nothing may be kept.
+
+        By a keyed digest: from a plain one a number could be found again (PCI DSS 3.5.1.1).
+        """
+        digest = await self._keys.digest("callback", tenant, post.body)
+        return replace(unreadable(b""), event_id=f"hmac:{digest.value.hex()}")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Post:
+    """A genuine post: with the headers that are kept of it, and nothing taken out yet."""
+
+    scheme: Scheme
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    address: str | None
+    at: datetime
+    is_signed: bool
 
 
 def _headers(request: web.Request) -> tuple[tuple[str, str], ...]:
@@ -265,32 +326,58 @@ def _headers(request: web.Request) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _kept(headers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple(each for each in headers if not _NOT_KEPT.fullmatch(each[0].lower()))
+
+
+def _read(rules: CallbackEvents, scheme: Scheme, cleaned: Cleaned) -> Sequence[CallbackEvent]:
+    try:
+        return read_events(rules, scheme, cleaned.headers, cleaned.body)
+    except Malformed:
+        return (unreadable(cleaned.body),)
+
+
+async def _aside(body: bytes, work: Callable[[], T]) -> T:
+    """Do this work on a body, beside the event loop if it is a large one."""
+    if len(body) > AT_ONCE_BYTES_MAX:
+        return await asyncio.to_thread(work)
+    return work()
+
+
+def _by_payment(events: Sequence[NewCallback]) -> Sequence[Sequence[NewCallback]]:
+    """Put together what may be about one payment, as it stood in the post."""
+    groups: list[tuple[set[str], list[NewCallback]]] = []
+    for event in events:
+        named = {event.action_reference, event.payment_reference, event.merchant_reference}
+        references = {reference for reference in named if reference is not None}
+        about = [group for group in groups if not references.isdisjoint(group[0])]
+        groups = [group for group in groups if group not in about]
+        together = [one for _, of_group in about for one in of_group]
+        groups.append((references.union(*(known for known, _ in about)), [*together, event]))
+    return [of_group for _, of_group in groups]
+
+
 def _new(
-    endpoint: CallbackEndpoint,
-    signature: Literal["valid", "unsigned"],
-    event: CallbackEvent,
-    cleaned: Cleaned,
-    address: str | None,
-    at: datetime,
+    endpoint: CallbackEndpoint, rules: CallbackEvents, post: _Post, event: CallbackEvent
 ) -> NewCallback:
     return NewCallback(
         tenant=endpoint.tenant,
         route=endpoint.route,
         scheme=endpoint.scheme,
         endpoint=endpoint.id,
-        signature=signature,
+        signature="valid" if post.is_signed else "unsigned",
         event_id=event.event_id,
         event_type=event.type,
-        event_at=event.at or at,
+        event_at=event.at,
         effect=event.effect,
         action_reference=event.action_reference,
-        payment_reference=event.payment_reference,
+        payment_reference=rules.payment_of(event),
         merchant_reference=event.merchant_reference,
         amount=event.amount,
         currency=event.currency,
         decline_code=event.decline_code,
-        is_scrubbed=bool(cleaned.masked),
-        headers=cleaned.headers,
+        is_scrubbed=True,
+        headers=post.headers,
         body=event.body,
-        source_address=address,
+        source_address=post.address,
     )

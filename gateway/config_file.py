@@ -29,7 +29,8 @@ class ListenerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     names: tuple[str, ...] = ()
     connections_per_address_max: Annotated[int, Meta(ge=1)] | None = None
     client_ca_file: str | None = None
-    """Whose certificates may stand for an API key: for `private` and `of_route`."""
+    """Whose certificates may stand for an API key: for `private` and `of_route`. For `callbacks`:
+    for a processor that does not sign (Worldpay WPG), by the names in them."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks of reverse proxies whose X-Forwarded-For is believed; nobody else's is."""
 
@@ -48,7 +49,11 @@ class ConnectConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ListenersConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Three audiences, three sockets; `connect` and `of_route` are two more ways to `private`."""
+    """Three audiences, three sockets; `connect` and `of_route` are two more ways to `private`.
+
+    `callbacks` is one more to what processors call at `public`, for those that show a certificate:
+    a browser is never asked for one.
+    """
 
     public: ListenerConfig
     private: ListenerConfig
@@ -58,6 +63,7 @@ class ListenersConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """By route: a port where the whole path is the processor's, for SDKs that take no path."""
     inbound: ListenerConfig | None = None
     """In front of merchants' own endpoints: `[[inbound]]` says which."""
+    callbacks: ListenerConfig | None = None
 
     def named(self) -> dict[str, ListenerConfig]:
         """Every listener of HTTP by its name."""
@@ -66,6 +72,7 @@ class ListenersConfig(Struct, frozen=True, forbid_unknown_fields=True):
             "private": self.private,
             "ops": self.ops,
             **({} if self.inbound is None else {"inbound": self.inbound}),
+            **({} if self.callbacks is None else {"callbacks": self.callbacks}),
             **{f"of_route.{name}": one for name, one in self.of_route.items()},
         }
 

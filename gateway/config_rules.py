@@ -105,7 +105,9 @@ def check_dsn(dsn: str, setting: str) -> None:
 def check_audiences(listeners: ListenersConfig) -> None:
     for name, listener in listeners.named().items():
         if name in ("public", "ops", "inbound") and listener.client_ca_file is not None:
-            raise StartRefused(f"listeners.{name}: client_ca_file is for private and of_route")
+            raise StartRefused(
+                f"listeners.{name}: client_ca_file is for private, of_route and callbacks"
+            )
 
 
 def check_connect(connect: ConnectConfig) -> None:

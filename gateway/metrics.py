@@ -59,7 +59,7 @@ _DENIED: Final = {
 }
 _STORE_ERRORS = ("connection", "read_only", "timeout", "full", "busy", "conflict", "corrupt")
 
-LISTENER: Final = _label("listener", "public", "private", "ops", "connect", "inbound")
+LISTENER: Final = _label("listener", "public", "private", "ops", "connect", "inbound", "callbacks")
 TEMPLATE: Final = _label("route", "unmatched", "refused")  # more by `declare_templates`
 ROUTE: Final = _label("route")  # a processor's, by the constructor
 CODE: Final = Label("code", _STATUSES)
@@ -186,7 +186,10 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[Label, ...]]]] = {
         "Callbacks of processors, and what became of them",
         (
             ROUTE,
-            _label("result", "ok", "duplicate", "bad_signature", "stale", "source", "error"),
+            _label(
+                "result",
+                *("ok", "duplicate", "bad_signature", "stale", "source", "error", "unreadable"),
+            ),
         ),
     ),
     "deliveries_total": (

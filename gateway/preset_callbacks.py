@@ -3,7 +3,7 @@
 What never lives here: how a callback proves itself, and how it is read.
 """
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -17,6 +17,19 @@ class CallbackEffect(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     types: tuple[str, ...]  # exact, or with one `*` at the end
     where: tuple[Condition, ...] = ()
     effect: Effect
+
+
+class Event(Protocol):
+    """What of an event tells which payment it names."""
+
+    @property
+    def effect(self) -> Effect | None: ...
+
+    @property
+    def action_reference(self) -> str | None: ...
+
+    @property
+    def payment_reference(self) -> str | None: ...
 
 
 class CallbackEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -41,3 +54,12 @@ class CallbackEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     decline_code: Selectors = ()
     numbers: Selectors = ()  # ids of the processor's or merchant's that may look like cards
     effects: tuple[CallbackEffect, ...] = ()
+
+    def payment_of(self, event: Event) -> str | None:
+        """Return the processor's name for the payment that an event is about, if it has it.
+
+        Where nothing else names a payment, there is no name for a capture: what was captured is it.
+        """
+        if event.effect is Effect.CAPTURED and not self.payment_reference:
+            return event.action_reference
+        return event.payment_reference

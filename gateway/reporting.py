@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 
 from gateway.addresses import HTTPS_PORT, AddressAllow
@@ -26,16 +25,16 @@ from gateway.deliveries import (
     Deliveries,
     WebhookUrl,
 )
-from gateway.errors import GatewayError
 from gateway.lanes import Lanes
 from gateway.merchants import Merchants
 from gateway.metrics import Metrics
+from gateway.notice_rounds import NoticeRounds
 from gateway.publishing import Duty
 from gateway.signing_certificates import SigningCertificates
-from gateway.status_asking import Later, StatusAsking, Told
+from gateway.status_asking import StatusAsking
 from gateway.upstream import Upstream, UpstreamRoute, context_of
 from gateway.webhook_endpoints import WebhookEndpoints, schemes_by_route
-from vault.callback_endpoint_table import CallbackEndpointTable, Notice
+from vault.callback_endpoint_table import CallbackEndpointTable
 from vault.callback_table import CallbackTable
 from vault.callbacks import Callbacks
 from vault.delivery_queue import DeliveryQueue
@@ -49,13 +48,6 @@ MATCH_SECONDS: Final = 2.0
 GAUGE_SECONDS: Final = 5.0
 ASK_SECONDS: Final = 2.0
 SWEEP_SECONDS: Final = 600.0
-NOTICES_A_TURN: Final = 8
-ASKED_AGAIN: Final = (
-    timedelta(minutes=1),
-    timedelta(minutes=10),
-    timedelta(hours=1),
-    timedelta(hours=6),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +90,7 @@ async def open_reporting(  # noqa: PLR0913 - the parts of one wiring
         metrics=metrics,
         now=utc_now,
     )
-    asking = StatusAsking(lanes)
+    rounds = NoticeRounds(endpoints, StatusAsking(lanes), callbacks, now=utc_now)
     webhooks = WebhookTable(custody.database)
     telling = Telling(custody.database, now=utc_now)
     deliveries = await stack.enter_async_context(_deliveries(config, custody, metrics, chance))
@@ -108,7 +100,7 @@ async def open_reporting(  # noqa: PLR0913 - the parts of one wiring
         WebhookHandlers(_endpoints(config, custody, webhooks), webhooks, merchants, now=utc_now),
         (
             (MATCH_SECONDS, _quietly(callbacks.match_late)),
-            (ASK_SECONDS, _asking(endpoints, asking, callbacks)),
+            (ASK_SECONDS, _quietly(rounds.turn)),
             (TELLING_SECONDS, _quietly(lambda: _all_told(telling))),
             (POLL_SECONDS, deliveries.run),
             (GAUGE_SECONDS, _quietly(lambda: _counted(webhooks, metrics))),
@@ -219,29 +211,5 @@ def _quietly(work: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[No
         """Repeat a turn that failed at the next; metrics of the store show why."""
         with suppress(CustodyError):
             await work()
-
-    return turn
-
-
-def _asking(
-    endpoints: CallbackEndpointTable, asking: StatusAsking, callbacks: Callbacks
-) -> Callable[[], Awaitable[None]]:
-    async def settled(notice: Notice) -> None:
-        try:
-            answer = await asking.ask(notice)
-        except GatewayError:  # an answer that nobody can read, or may keep
-            answer = Later()
-        if isinstance(answer, Told):
-            await callbacks.receive(answer.new)
-        if isinstance(answer, Later) and notice.tries <= len(ASKED_AGAIN):
-            again = utc_now() + ASKED_AGAIN[notice.tries - 1]
-            await endpoints.settle_notice(notice, again=again)
-        else:
-            await endpoints.settle_notice(notice, again=None)
-
-    async def turn() -> None:
-        with suppress(CustodyError):
-            for notice in await endpoints.claim_notices(utc_now(), NOTICES_A_TURN):
-                await settled(notice)
 
     return turn

@@ -48,6 +48,7 @@ class RequestEvent(Struct, omit_defaults=True, tag_field="event", tag="request")
     tenant: str | None = None
     key: str | None = None  # the API key's id, never the key
     code: str | None = None
+    reason: str | None = None  # why, in a word of ours, where the code does not say it
     fault: Fault = Fault.NONE
     state: str | None = None
     authorization: str | None = None

@@ -46,6 +46,7 @@ __all__ = [
     "challenge_reply",
     "new_secret",
     "signed",
+    "transmission_of",
     "verified",
 ]
 
@@ -112,6 +113,14 @@ def verified(
             return Genuine(is_signed=False)
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def transmission_of(scheme: Scheme, posted: Posted) -> str | None:
+    """Return what a genuine post is known by, if its signature alone does not fix its body.
+
+    With it only the first body that came may ever come: whoever is given one has to remember.
+    """
+    return signatures_paypal.transmission_of(posted) if scheme.kind == "rsa" else None
 
 
 def signed(  # noqa: PLR0913 - a post in its parts

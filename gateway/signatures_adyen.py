@@ -103,6 +103,12 @@ class AdyenItems:
         return None if matches else "signature_mismatch"
 
 
+def signed_message(body: bytes) -> bytes | None:
+    """Return what is signed of a post with one item; None for another post."""
+    items = _items(body)
+    return items[0].message if items is not None and len(items) == 1 else None
+
+
 def _items(body: bytes) -> list[_Item] | None:
     """Read the items, all of them; None for what is no such post, or could be read otherwise."""
     if body.count(b",") > COMMAS_MAX:

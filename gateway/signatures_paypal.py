@@ -2,10 +2,10 @@
 
 A certificate is believed only if it leads to a pinned root, is for a name under paypal.com, and is
 valid now; and only an address there is ever given out to be fetched. What is signed of the body is
-its CRC-32: it tells that post from other posts, but whoever has seen one could make a body that
-fits its headers, and nothing here can prevent that. So the processor's transmission id must not
-be taken twice. No age is refused: PayPal repeats a post for three days and does not say with which
-time. What never lives here: the fetch.
+its CRC-32: whoever has seen a whole post can make another body that fits its headers, and nothing
+here can tell. Hence a transmission goes with the first body that came with it, and no other
+(`transmission_of`); one older than PayPal repeats its posts is refused, so that what is remembered
+of them can be forgotten. What never lives here: the fetch, and that memory.
 """
 
 import base64
@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
@@ -31,6 +31,8 @@ CERTIFICATES_MAX: Final = 8
 CERTIFICATE_BYTES_MAX: Final = 65_536
 KEY_BITS: Final = (2048, 4096)
 ALGORITHM: Final = "SHA256withRSA"
+AGE_MAX: Final = timedelta(days=4)  # it repeats a post for three, and does not say with which time
+AHEAD_MAX: Final = timedelta(minutes=5)
 
 _SIGNATURE: Final = "paypal-transmission-sig"
 _URL: Final = re.compile(
@@ -48,6 +50,7 @@ _NAME: Final = re.compile(r"(?:\*|[a-z0-9-]{1,63})(?:\.[a-z0-9-]{1,63}){0,3}\.pa
 class _Transmission:
     id: str
     time: str
+    sent_at: datetime
     signature: bytes
     url: str
 
@@ -77,7 +80,14 @@ def proven(
         key.verify(sent.signature, message, PKCS1v15(), SHA256())
     except InvalidSignature:
         return Forged("signature_mismatch")
-    return Genuine()
+    is_of_now = -AHEAD_MAX <= at - sent.sent_at <= AGE_MAX
+    return Genuine() if is_of_now else Forged("signature_stale")
+
+
+def transmission_of(posted: Posted) -> str | None:
+    """Return what a post is known by, with which only one body may ever come; None: it has none."""
+    sent = _transmission(posted)
+    return None if isinstance(sent, Forged) else sent.id
 
 
 def trusted_key(
@@ -108,14 +118,21 @@ def _transmission(posted: Posted) -> _Transmission | Forged:
         return Forged(missing_or_malformed(posted.headers, _SIGNATURE))
     id_ = one(posted.headers, "paypal-transmission-id") or ""
     time = one(posted.headers, "paypal-transmission-time") or ""
-    signature = _decoded(text)
+    signature, sent_at = _decoded(text), _moment(time)
     named = one(posted.headers, "paypal-auth-algo") == ALGORITHM
-    if signature is None or not named or not _ID.fullmatch(id_) or not _TIME.fullmatch(time):
+    if signature is None or sent_at is None or not named or not _ID.fullmatch(id_):
         return Forged("signature_malformed")
     url = one(posted.headers, "paypal-cert-url") or ""
     if not _URL.fullmatch(url):
         return Forged("certificate_refused")
-    return _Transmission(id_, time, signature, url)
+    return _Transmission(id_, time, sent_at, signature, url)
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if _TIME.fullmatch(text) else None
+    except ValueError:
+        return None
 
 
 def _decoded(text: str) -> bytes | None:

@@ -4,13 +4,15 @@
 2. What comes is believed only if it leads to a pinned root, is for a name there and valid now.
 3. It is kept for a day at most, and never beyond its own end; a refusal for a minute.
 
-Whoever knows an endpoint's address can name any of these URLs, as often as he likes: so many who
-wait share one fetch, and only so many new URLs are asked in a minute. What never lives here: the
-check of a signature, a redirect that is followed, and a certificate that came with the callback.
+Whoever knows an endpoint's address can name any of these URLs, as often as he likes. So many who
+wait share one fetch; only so many new URLs are asked in a minute, and of one tenant's fewer; and
+what was good once is kept apart, asked again at no cost to that, and makes room for nothing but
+what is good, of the same tenant first. What never lives here: the check of a signature, a redirect
+that is followed, and a certificate that came with the callback.
 """
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -37,8 +39,10 @@ CHAIN_MAX: Final = 8
 KEPT_FOR: Final = timedelta(hours=24)
 REFUSED_FOR: Final = timedelta(seconds=60)
 AWAY_FOR: Final = timedelta(seconds=5)
-URLS_MAX: Final = 64
+GOOD_MAX: Final = 64
+OTHERS_MAX: Final = 64
 FETCHES_MAX: Final = 30
+TENANT_FETCHES_MAX: Final = 6
 FETCHES_WITHIN: Final = timedelta(minutes=1)
 
 _OK: Final = 200
@@ -60,6 +64,7 @@ class HowToFetch:
 class _Kept:
     """What is known of one URL, and for how long; `waiting` is how many want to know."""
 
+    tenant: str  # whose callback named it first
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: int = 0
     until: datetime | None = None
@@ -82,47 +87,79 @@ class SigningCertificates:
         self._observer = observer
         self._now = now
         self._how = how or HowToFetch()
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._fetches: deque[datetime] = deque()
+        self._good: OrderedDict[str, _Kept] = OrderedDict()  # once; it may be away by now
+        self._others: OrderedDict[str, _Kept] = OrderedDict()
+        self._fetches: deque[tuple[datetime, str]] = deque()  # of others, and for which tenant
 
-    async def of(self, url: str) -> tuple[bytes, ...] | None:
+    async def of(self, tenant: str, url: str) -> tuple[bytes, ...] | None:
         """Return a chain in DER, its leaf first; None for one that is not to be believed.
 
-        Raises UpstreamUnavailable when that cannot be known now: the processor posts again.
+        `tenant` is whose callback names it. Raises UpstreamUnavailable when it cannot be known now,
+        or too much has been asked: the processor posts again.
         """
         address = _address(url)
         if address is None:
             return None
-        async with self._entry(url) as kept, kept.lock:
+        async with self._entry(tenant, url) as kept, kept.lock:
             if kept.until is None or self._now() >= kept.until:
+                if url not in self._good:
+                    self._count(tenant)
                 await self._fetch(address, kept)
+                self._place(url, kept)
             if kept.is_away:
                 raise UpstreamUnavailable
             return kept.certificates
 
     @asynccontextmanager
-    async def _entry(self, url: str) -> AsyncIterator[_Kept]:
-        """Hold on to what is known of a URL; what nobody waits for may make room for another."""
-        kept = self._kept.setdefault(url, _Kept())
-        self._kept.move_to_end(url)
+    async def _entry(self, tenant: str, url: str) -> AsyncIterator[_Kept]:
+        """Hold on to what is known of a URL. Raises UpstreamUnavailable for one too many."""
+        among = self._good if url in self._good else self._others
+        kept = among.get(url)
+        if kept is None:
+            self._check(tenant)  # what is not asked takes no place either
+            kept = among[url] = _Kept(tenant)
+        among.move_to_end(url)
         kept.waiting += 1
         try:
             yield kept
         finally:
             kept.waiting -= 1
-            if len(self._kept) > URLS_MAX:
-                idle = next((name for name, one in self._kept.items() if not one.waiting), None)
-                if idle is not None:
-                    del self._kept[idle]
+            self._make_room()
+
+    def _check(self, tenant: str) -> None:
+        """Raise UpstreamUnavailable if too much has been asked, for all or for this tenant."""
+        since = self._now() - FETCHES_WITHIN
+        while self._fetches and self._fetches[0][0] <= since:
+            self._fetches.popleft()
+        of_tenant = sum(1 for _, whose in self._fetches if whose == tenant)
+        if len(self._fetches) >= FETCHES_MAX or of_tenant >= TENANT_FETCHES_MAX:
+            raise UpstreamUnavailable
+
+    def _count(self, tenant: str) -> None:
+        """Allow one more question. Raises UpstreamUnavailable if that were too many."""
+        self._check(tenant)
+        self._fetches.append((self._now(), tenant))
+
+    def _place(self, url: str, kept: _Kept) -> None:
+        """Keep what is good among the good, and no longer what turned out not to be."""
+        if kept.certificates is not None:
+            self._others.pop(url, None)
+            self._good[url] = kept
+        elif not kept.is_away and self._good.pop(url, None) is not None:
+            self._others[url] = kept
+
+    def _make_room(self) -> None:
+        """What nobody waits for goes first; of good ones, the tenant's that named most of them."""
+        if len(self._others) > OTHERS_MAX:
+            idle = next((url for url, one in self._others.items() if not one.waiting), None)
+            if idle is not None:
+                del self._others[idle]
+        if len(self._good) > GOOD_MAX:
+            ((most, _),) = Counter(one.tenant for one in self._good.values()).most_common(1)
+            del self._good[next(url for url, one in self._good.items() if one.tenant == most)]
 
     async def _fetch(self, address: HttpsUrl, kept: _Kept) -> None:
-        """Ask, and keep the answer. Raises UpstreamUnavailable if too much has been asked."""
-        at = self._now()
-        while self._fetches and self._fetches[0] <= at - FETCHES_WITHIN:
-            self._fetches.popleft()
-        if len(self._fetches) >= FETCHES_MAX:
-            raise UpstreamUnavailable
-        self._fetches.append(at)
+        """Ask, and keep the answer."""
         failure, body = await self._body(address)
         at = self._now()
         kept.is_away = failure is not None and failure not in _DEFINITE

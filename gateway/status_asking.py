@@ -128,16 +128,20 @@ def _read(rules: CallbackEvents, notice: Notice, body: bytes) -> NewCallback | N
         event_at=event.at,
         effect=event.effect,
         action_reference=notice.reference,
-        payment_reference=event.payment_reference,
+        payment_reference=rules.payment_of(event),
         merchant_reference=event.merchant_reference,
         amount=event.amount,
         currency=event.currency,
         decline_code=event.decline_code,
         is_scrubbed=False,  # the notice itself is as it was posted
-        headers=(("Content-Type", FORM),),
+        headers=headers_of_a_notice(),
         body=f"id={notice.reference}".encode(),
         source_address=None,
     )
+
+
+def headers_of_a_notice() -> tuple[tuple[str, str], ...]:
+    return (("Content-Type", FORM),)
 
 
 def _payment(body: bytes) -> Mapping[str, object]:

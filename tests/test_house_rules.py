@@ -295,6 +295,7 @@ TESTED_BY = {
     "gateway/signatures_macs.py": "test_signatures_forged",
     "gateway/signatures_recipes.py": "test_signatures",
     "gateway/signatures_terms.py": "test_signatures",
+    "gateway/callback_payloads.py": "test_callback_scrub",
     "gateway/callback_rules.py": "test_callback_events",
     "gateway/preset_callbacks.py": "test_callback_events",
     "gateway/preset_conditions.py": "test_call",

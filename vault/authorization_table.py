@@ -30,7 +30,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What a processor has reported of an authorization later on. Amounts are in minor units."""
+    """What a processor has reported of an authorization later on. Amounts are in minor units.
+
+    A capture's or refund's own are those that are about it; a payment has those of its changes too.
+    """
 
     callback: str
     type: str
@@ -255,9 +258,10 @@ class AuthorizationTable:
 
 
 _EVENTS: Final = """
-SELECT c.* FROM unnest($1::uuid[]) AS w (first) CROSS JOIN LATERAL (
-  SELECT first, id, event_type, effect, amount, currency, decline_code, event_at, received_at, idx
-  FROM callback WHERE callback.first = w.first AND effect IS NOT NULL
+SELECT w.first, c.* FROM unnest($1::uuid[]) AS w (first) CROSS JOIN LATERAL (
+  SELECT id, event_type, effect, amount, currency, decline_code, event_at, received_at, idx
+  FROM callback WHERE (callback.first = w.first OR callback.action = w.first)
+    AND effect IS NOT NULL
   ORDER BY event_at, idx LIMIT $2) c
 ORDER BY c.event_at, c.idx
 """

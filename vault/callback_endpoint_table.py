@@ -19,6 +19,8 @@ from vault.tokens import new_id
 ID_CHARACTERS: Final = 32
 ENDPOINTS_MAX: Final = 256  # of a tenant, in force at a time
 NOTICES_MAX: Final = 10_000  # of an endpoint: anybody who learns its URL can post them
+NOTICES_OF_TENANT_MAX: Final = 20_000
+NOTICES_AT_ONCE: Final = 8  # of an endpoint: what floods one holds up no other
 CLAIM: Final = timedelta(minutes=1)  # whoever has claimed a notice and died loses it after that
 
 
@@ -155,42 +157,40 @@ class CallbackEndpointTable:
     # --- notices ----------------------------------------------------------------------------
 
     async def notice(self, endpoint: CallbackEndpoint, reference: str, at: datetime) -> bool:
-        """Keep that something may have changed; it is due at once, also if it was put off.
+        """Keep that something may have changed: due at once, with all its tries before it.
 
-        False when the endpoint has as many as it may have: nothing is kept, let it be posted again.
+        So also if it was put off. False when the endpoint, or its tenant, has as many as may wait:
+        nothing is kept, let it be posted again.
         """
 
         async def work(connection: Connection) -> bool:
             status = await connection.execute(
                 "INSERT INTO callback_notice (endpoint, tenant, route, reference, due, received_at)"
                 " SELECT $1, $2, $3, $4, $5, $5 WHERE $6 > (SELECT count(*) FROM callback_notice"
-                " WHERE endpoint = $1 AND reference <> $4)"
+                " WHERE endpoint = $1 AND reference <> $4) AND $7 > (SELECT count(*)"
+                " FROM callback_notice WHERE tenant = $2 AND (endpoint, reference) <> ($1, $4))"
                 " ON CONFLICT (endpoint, reference) DO UPDATE SET received_at = excluded.due,"
-                " due = least(callback_notice.due, excluded.due)",
+                " due = least(callback_notice.due, excluded.due), tries = 0",
                 endpoint.id,
                 endpoint.tenant,
                 endpoint.route,
                 reference,
                 at,
                 NOTICES_MAX,
+                NOTICES_OF_TENANT_MAX,
             )
             return status == "INSERT 0 1"
 
         return await self._database.read(work)
 
     async def claim_notices(self, at: datetime, limit: int) -> Sequence[Notice]:
-        """Take what is due, the oldest first; nobody else gets it for a minute."""
+        """Take what is due; nobody else gets it for a minute.
+
+        Of each endpoint the oldest first, and the first of each before the second of any.
+        """
 
         async def work(connection: Connection) -> Sequence[Notice]:
-            rows = await connection.fetch(
-                "UPDATE callback_notice SET due = $2, tries = tries + 1"
-                " WHERE (endpoint, reference) IN (SELECT endpoint, reference FROM callback_notice"
-                " WHERE due <= $1 ORDER BY due LIMIT $3 FOR UPDATE SKIP LOCKED)"
-                " RETURNING endpoint, tenant, route, reference, tries, received_at",
-                at,
-                at + CLAIM,
-                limit,
-            )
+            rows = await connection.fetch(_CLAIM, at, at + CLAIM, limit, NOTICES_AT_ONCE)
             return [Notice(**row) for row in rows]
 
         return await self._database.read(work)
@@ -215,6 +215,29 @@ class CallbackEndpointTable:
                 )
 
         await self._database.read(work)
+
+
+# The endpoints that have any are found by jumps in the index: a flood is not read for it.
+_CLAIM: Final = """
+WITH RECURSIVE noted (endpoint) AS (
+  (SELECT min(endpoint) FROM callback_notice)
+  UNION ALL
+  SELECT (SELECT min(n.endpoint) FROM callback_notice n WHERE n.endpoint > f.endpoint)
+  FROM noted f WHERE f.endpoint IS NOT NULL
+), mine AS (
+  SELECT n.endpoint, n.reference, n.turn FROM noted f CROSS JOIN LATERAL (
+    SELECT x.*, row_number() OVER (ORDER BY x.due) AS turn FROM (
+      SELECT endpoint, reference, due FROM callback_notice
+      WHERE endpoint = f.endpoint AND due <= $1 ORDER BY due LIMIT $4 FOR UPDATE SKIP LOCKED
+    ) x
+  ) n ORDER BY n.turn, n.due LIMIT $3
+), taken AS (
+  UPDATE callback_notice c SET due = $2, tries = tries + 1 FROM mine m
+  WHERE c.endpoint = m.endpoint AND c.reference = m.reference
+  RETURNING c.endpoint, c.tenant, c.route, c.reference, c.tries, c.received_at, m.turn
+)
+SELECT endpoint, tenant, route, reference, tries, received_at FROM taken ORDER BY turn
+"""
 
 
 def _endpoint(row: Record | None) -> CallbackEndpoint | None:

@@ -19,13 +19,18 @@ from vault.payment_events import PAYMENTS, Effect
 
 BODIES_KEPT: Final = timedelta(days=90)
 SWEEP_ROWS_MAX: Final = 500
+TRANSMISSIONS_KEPT: Final = timedelta(days=5)  # a post is taken for four (`gateway.signatures`)
 NAMESAKES_MAX: Final = 50  # requests with one reference that are looked at
 CLOCKS_APART: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CallbackRow:
-    """One event. `first` names the request that it speaks of; amounts are in minor units."""
+    """One event. Amounts are in minor units.
+
+    `first` names the payment that it speaks of, `action` what was done to that; where only that
+    is known, both name it.
+    """
 
     id: str
     tenant: str
@@ -46,8 +51,14 @@ class CallbackRow:
     headers: tuple[tuple[str, str], ...] | None  # None, like the body: forgotten
     body: bytes | None
     first: str | None
+    action: str | None
     idx: int
     received_at: datetime
+
+    @property
+    def has_own_time(self) -> bool:
+        """Whether the processor said when; else it is when it came, to the microsecond."""
+        return self.event_at != self.received_at
 
 
 COLUMNS: Final = tuple(field.name for field in fields(CallbackRow))
@@ -55,7 +66,10 @@ COLUMNS: Final = tuple(field.name for field in fields(CallbackRow))
 
 @dataclass(frozen=True, slots=True)
 class CallbackFilter:
-    """What a list is narrowed to; None narrows nothing. `authorization` is a first intent."""
+    """What a list is narrowed to; None narrows nothing.
+
+    `authorization` is a first intent: of the payment, or of what was done to it.
+    """
 
     route: str | None = None
     type: str | None = None
@@ -79,6 +93,7 @@ class Candidate:
     idx: int
     evidence_at: datetime | None
     by_reference: bool  # the processor's; else by the merchant's alone
+    decline_code: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -129,7 +144,8 @@ class CallbackTable:
         rows = await self._fetch(
             f"SELECT {_LISTED} FROM callback c WHERE tenant = $1"  # noqa: S608 - ours
             " AND ($2::text IS NULL OR route = $2) AND ($3::text IS NULL OR event_type = $3)"
-            " AND ($4::text IS NULL OR effect = $4) AND ($5::uuid IS NULL OR first = $5)"
+            " AND ($4::text IS NULL OR effect = $4) AND ($5::uuid IS NULL OR first = $5"
+            " OR action = $5)"
             " AND ($6::timestamptz IS NULL OR received_at >= $6)"
             " AND ($7::timestamptz IS NULL OR (received_at, id) < ($7, $8))"
             " ORDER BY received_at DESC, id DESC LIMIT $9",
@@ -178,6 +194,15 @@ class CallbackTable:
         candidates = tuple(_candidate(row) for row in rows if row["first"] is not None)
         return Found(rows[0]["is_known"], candidates)
 
+    async def binds(
+        self, tenant: str, route: str, transmission: str, digest: bytes, at: datetime
+    ) -> bool:
+        """Whether this is the body that came with a transmission first; remember it if none did."""
+        rows = await self._fetch(
+            _BIND, tenant, route, transmission, digest, at, at - TRANSMISSIONS_KEPT
+        )
+        return bool(rows[0]["digest"] == digest)
+
     async def has_one_under_way(self, event: CallbackRow, kind: Kind) -> bool:
         """Whether an answer that is awaited may name the request that an event means."""
         rows = await self._fetch(
@@ -221,11 +246,11 @@ class CallbackTable:
     async def link(
         self,
         callback: str,
-        first: str,
+        named: tuple[str, str | None],
         seen: Sequence[Candidate],
         evidence: Mapping[str, datetime],
     ) -> bool:
-        """Name the request of an event that changes no outcome, if all is as it was seen.
+        """Name the requests of an event that changes no outcome, if all is as it was seen.
 
         Rows that the ledger's writer has are not waited for: False, and it is tried again.
         """
@@ -239,7 +264,7 @@ class CallbackTable:
             held = {(str(row["first"]), row["idx"], row["evidence_at"]) for row in rows}
             if held != {(one.first, one.idx, one.evidence_at) for one in seen}:
                 return False
-            status = await connection.execute(LINK, [UUID(callback)], [UUID(first)])
+            status = await connection.execute(LINK, *links([(callback, *named)]))
             await connection.execute(EVIDENCE, *_columns(evidence))
             return status == "UPDATE 1"
 
@@ -252,6 +277,12 @@ class CallbackTable:
         return await self._database.read(work)
 
 
+def links(named: Sequence[tuple[str, str, str | None]]) -> tuple[list[UUID | None], ...]:
+    """Give events, and what they speak of, as `LINK` takes them: `(event, first, action)` each."""
+    pairs = [[UUID(one) if one else None for one in each] for each in named]
+    return tuple(list(column) for column in zip(*pairs, strict=True))
+
+
 def _columns(evidence: Mapping[str, datetime]) -> tuple[list[UUID], list[datetime]]:
     return [UUID(first) for first in evidence], list(evidence.values())
 
@@ -260,7 +291,9 @@ def _row(row: Record) -> CallbackRow:
     values = {name: row[name] for name in COLUMNS}
     if row["headers"] is not None:
         values["headers"] = tuple((name, value) for name, value in json.loads(row["headers"]))
-    values["id"], values["first"] = str(row["id"]), str(row["first"]) if row["first"] else None
+    values["id"] = str(row["id"])
+    for name in ("first", "action"):
+        values[name] = str(row[name]) if row[name] else None
     values["effect"] = Effect(row["effect"]) if row["effect"] else None
     return CallbackRow(**values)
 
@@ -278,6 +311,7 @@ def _candidate(row: Record) -> Candidate:
         idx=row["idx"],
         evidence_at=row["evidence_at"],
         by_reference=row["by_reference"],
+        decline_code=row["decline_code"],
     )
 
 
@@ -302,6 +336,17 @@ FROM (VALUES (1)) one (one) LEFT JOIN (
 ) t ON true
 """
 
+# The row that is there is written again, so that of two who come at once one sees the other's.
+# Each clears away a few that nobody can send any more: so no more than those are ever there.
+_BIND: Final = """
+WITH cleared AS (DELETE FROM callback_transmission WHERE (tenant, route, transmission) IN (
+  SELECT tenant, route, transmission FROM callback_transmission WHERE received_at < $6
+  ORDER BY received_at LIMIT 10 FOR UPDATE SKIP LOCKED))
+INSERT INTO callback_transmission AS t (tenant, route, transmission, digest, received_at)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (tenant, route, transmission) DO UPDATE SET digest = t.digest RETURNING digest
+"""
+
 _TELLING: Final = """
 SELECT i.intent, i.state, i.last_idx, i.boot, ARRAY(SELECT t.id FROM token t
   WHERE t.id = ANY(i.tokens) AND t.single_use AND coalesce(t.held_by, i.first) = i.first) AS singles
@@ -324,7 +369,8 @@ ORDER BY received_at DESC, id DESC LIMIT $4
 """  # noqa: S608 - ours
 
 LINK: Final = """
-UPDATE callback c SET first = w.first FROM unnest($1::uuid[], $2::uuid[]) AS w (id, first)
+UPDATE callback c SET first = w.first, action = w.action
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS w (id, first, action)
 WHERE c.id = w.id AND c.first IS NULL
 """
 EVIDENCE: Final = """

@@ -36,6 +36,10 @@ class Targets:
         return self.all[0].first if self.all else None
 
     @property
+    def changed(self) -> str | None:
+        return self.action.first if self.action else None
+
+    @property
     def must_wait(self) -> bool:
         """Whether what is on record of one is about to change by its own answer."""
         return any(one.state is State.ATTEMPTED for one in self.all)

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import ClassVar, Final, Self
 from uuid import UUID
 
-from vault.callback_table import COLUMNS, EVIDENCE, LINK, CallbackRow, Candidate
+from vault.callback_table import COLUMNS, EVIDENCE, LINK, CallbackRow, Candidate, links
 from vault.db import Connection
 from vault.errors import CustodyError
 from vault.intent_table import SettleIntent
@@ -168,14 +168,14 @@ class MatchCallback(_Reported):
 
     order: ClassVar[int] = 61
     first: str
+    action: str | None
 
     @classmethod
     async def apply(
         cls, connection: Connection, units: Sequence[Self], placed: Sequence[Sequence[Placed]]
     ) -> None:
-        await connection.execute(
-            LINK, [UUID(unit.row.id) for unit in units], [UUID(unit.first) for unit in units]
-        )
+        named = [(unit.row.id, unit.first, unit.action) for unit in units]
+        await connection.execute(LINK, *links(named))
         await super(MatchCallback, cls).apply(connection, units, placed)
 
 
@@ -228,7 +228,8 @@ async def _free_singles(connection: Connection, units: Sequence[_Reported]) -> s
 def _values(row: CallbackRow) -> Sequence[object]:
     values: dict[str, object] = {name: getattr(row, name) for name in COLUMNS}
     values["id"] = UUID(row.id)
-    values["first"] = UUID(row.first) if row.first else None
+    for name in ("first", "action"):
+        values[name] = UUID(str(values[name])) if values[name] else None
     values["effect"] = row.effect.value if row.effect else None
     values["headers"] = None if row.headers is None else json.dumps(row.headers)
     return list(values.values())

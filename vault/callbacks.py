@@ -119,7 +119,9 @@ class Callbacks:
             effects = await self._effects(row, meant, actor)
             if effects is None:
                 continue
-            named = replace(row, first=None if must_wait else meant.first)
+            named = row
+            if not must_wait:
+                named = replace(row, first=meant.first, action=meant.changed)
             own = _line(new, row.id, meant.first, actor)
             try:
                 await self._ledger.append(ReceiveCallback(named, effects, (own, *effects.lines)))
@@ -129,6 +131,14 @@ class Callbacks:
                 continue
             return Received.NEW
         raise Overloaded
+
+    async def binds(self, tenant: str, route: str, transmission: str, digest: bytes) -> bool:
+        """Whether a transmission comes with the body that it came with first. Durable.
+
+        Where a signature does not fix the body, this does: to be asked before `receive`. Raises
+        StoreUnavailable.
+        """
+        return await self._table.binds(tenant, route, transmission, digest, self._now())
 
     async def match_late(self, limit: int = 100) -> int:
         """Give events their effect whose requests are there by now; return how many.
@@ -175,9 +185,10 @@ class Callbacks:
                 continue
             if not effects.changes:
                 evidence = dict(effects.evidence)
-                return await self._table.link(row.id, meant.first, meant.all, evidence)
+                named = meant.first, meant.changed
+                return await self._table.link(row.id, named, meant.all, evidence)
             try:
-                unit = MatchCallback(row, effects, effects.lines, meant.first)
+                unit = MatchCallback(row, effects, effects.lines, meant.first, meant.changed)
                 await self._ledger.append(unit)
             except Moved:
                 continue
@@ -200,11 +211,11 @@ class Callbacks:
         for one in meant.all if row.effect else ():
             assert row.effect is not None
             known = OnRecord(one.kind, one.state, one.result, one.evidence_at)
-            after = recorded(known, row.effect, row.event_at)
+            after = recorded(known, row.effect, row.event_at, has_own_time=row.has_own_time)
             if after.evidence_at is not None and after != known:  # any settlement clears it
                 evidence[one.first] = after.evidence_at
             result = after.result
-            if result is None or result is known.result:
+            if result is None or (result is known.result and not _says_why(row, one, after)):
                 continue
             change = await self._change(row, one, result, actor)
             if change is None:
@@ -264,7 +275,7 @@ def _row(new: NewCallback, identity: str, at: datetime) -> CallbackRow:
         scheme=new.scheme,
         event_id=new.event_id,
         event_type=_shown(new.event_type),
-        event_at=min(new.event_at or at, at + AHEAD_MAX),
+        event_at=at if new.event_at is None else min(new.event_at, at + AHEAD_MAX),
         effect=new.effect,
         action_reference=_plain(new.action_reference),
         payment_reference=_plain(new.payment_reference),
@@ -277,9 +288,17 @@ def _row(new: NewCallback, identity: str, at: datetime) -> CallbackRow:
         headers=new.headers,
         body=new.body,
         first=None,
+        action=None,
         idx=-1,
         received_at=at,
     )
+
+
+def _says_why(row: CallbackRow, one: Candidate, after: OnRecord) -> bool:
+    """Whether a decline that counts has another reason than the one that counted before."""
+    if after.result is not Result.DECLINED or after.evidence_at == one.evidence_at:
+        return False
+    return row.decline_code != one.decline_code
 
 
 def _plain(text: str | None) -> str | None:

@@ -3,7 +3,8 @@
 Events come late, twice and in any order. What is on record after all of them must not depend on
 the order: of a result that came from events, the last event by the processor's own time counts, and
 a result that came in the answer to the call itself yields to no event, but that an approval may
-turn out to be none (`late_decline`), and then stays none.
+turn out to be none (`late_decline`), and then stays none. Some processors do not say when (Worldpay
+WPG): of their events the one counts that a payment's life ends with, as they may come late, too.
 What never may live here: where events come from.
 """
 
@@ -67,6 +68,13 @@ _RANK: Final[Mapping[Result, int]] = {  # of two events of one moment
     Result.STORED: 2,
     _DECLINED: 3,
 }
+_STAGE: Final[Mapping[Result, int]] = {  # of a payment's events without a time of their own:
+    **_RANK,  # one that was approved is neither refused after that, nor in error
+    _ERROR: 1,
+    _DECLINED: 2,
+    _APPROVED: 3,
+    Result.STORED: 3,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +95,12 @@ def implied(effect: Effect, kind: Kind) -> Result | None:
     return change[1] if change is not None and change[0] is kind else None
 
 
-def recorded(known: OnRecord, effect: Effect, at: datetime) -> OnRecord:
+def recorded(
+    known: OnRecord, effect: Effect, at: datetime, *, has_own_time: bool = True
+) -> OnRecord:
     """Return what has to be on record after an event, the same where it changes nothing.
+
+    Without a time of its own, `at` is when it came: that orders only what is of one stage.
 
     What is still under way (`attempted`) changes by its own answer first: look again then. An event
     that agrees with an earlier one still moves `evidence_at`: else an event between the two would
@@ -98,8 +110,7 @@ def recorded(known: OnRecord, effect: Effect, at: datetime) -> OnRecord:
     if said is None or known.state in {State.ATTEMPTED, State.NOT_SENT}:
         return known
     if known.evidence_at is not None:
-        current = (known.evidence_at, _RANK[known.result] if known.result else -1)
-        is_later = (at, _RANK[said]) > current
+        is_later = _is_later(known, said, at, has_own_time=has_own_time)
         return replace(known, result=said, evidence_at=at) if is_later else known
     if known.state is State.UNKNOWN or known.result is Result.PENDING:
         return replace(known, state=State.RESOLVED, result=said, evidence_at=at)
@@ -107,10 +118,21 @@ def recorded(known: OnRecord, effect: Effect, at: datetime) -> OnRecord:
     return replace(known, state=State.RESOLVED, result=said) if is_undone else known
 
 
-def consequence(known: OnRecord, effect: Effect, at: datetime) -> Result | None:
+def _is_later(known: OnRecord, said: Result, at: datetime, *, has_own_time: bool) -> bool:
+    assert known.evidence_at is not None
+    ranks = _RANK if has_own_time or known.kind not in PAYMENTS else _STAGE
+    was, is_now = ranks[known.result] if known.result else -1, ranks[said]
+    if has_own_time:
+        return (at, is_now) > (known.evidence_at, was)
+    return (is_now, at) > (was, known.evidence_at)
+
+
+def consequence(
+    known: OnRecord, effect: Effect, at: datetime, *, has_own_time: bool = True
+) -> Result | None:
     """Return the result that has to be put on record because of an event; None: none.
 
     Then too `recorded(…).evidence_at` has to be.
     """
-    after = recorded(known, effect, at).result
+    after = recorded(known, effect, at, has_own_time=has_own_time).result
     return after if after is not known.result else None

@@ -83,6 +83,7 @@ def document(row: CallbackRow) -> Mapping[str, object]:
     return {
         "id": callback_id(UUID(row.id)),
         "authorization": None if row.first is None else authorization_id(row.first),
+        "action": None if row.action is None else authorization_id(row.action),
         "route": row.route,
         "scheme": row.scheme,
         "event_id": row.event_id,

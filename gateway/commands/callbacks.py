@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import typer
 
 from gateway.api.masked_card import rfc3339
+from gateway.commands.callback_trial import send_test
 from gateway.commands.credentials import tenant_id
 from gateway.commands.options import (
     ConfigOption,
@@ -35,6 +36,7 @@ from gateway.embedded import (
     set_callback_secret,
 )
 from gateway.reporting import callback_url
+from gateway.signatures import SCHEMES
 from vault.callback_endpoint_table import CallbackEndpoint, CallbackEndpointTable
 
 OVERLAP_HOURS: Final = 72  # the longest that processors go on trying the old URL, most of them
@@ -47,6 +49,7 @@ endpoints = typer.Typer(help="The URLs that processors post to.", no_args_is_hel
 stored = typer.Typer(help="What proves that it is the processor.", no_args_is_help=True)
 callbacks.add_typer(endpoints, name="endpoints")
 callbacks.add_typer(stored, name="secrets")
+callbacks.command("send-test")(send_test)
 
 TenantArgument = Annotated[str, typer.Argument(metavar="TENANT", help="Its name or id.")]
 RouteArgument = Annotated[str, typer.Argument(metavar="ROUTE")]
@@ -264,10 +267,14 @@ def _scheme(route: Route, wanted: str | None) -> str:
     rules = route.preset.callbacks
     if rules is None:
         fail(f"the preset of {route.name} knows no callbacks")
-    if wanted is None:
-        return rules.schemes[0]
+    wanted = wanted or rules.schemes[0]
     if wanted not in rules.schemes:
         fail(f"the schemes of {route.name} are: {', '.join(rules.schemes)}")
+    if SCHEMES[wanted].kind == "fetch" and route.credential != "injected":
+        fail(
+            f"{wanted} is a notice, of which the processor is asked with the stored credential:"
+            f' the route {route.name} must have credential = "injected"'
+        )
     return wanted
 
 

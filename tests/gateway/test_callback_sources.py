@@ -2,19 +2,27 @@
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
+import ssl
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
+import trustme
 
 from gateway.callback_sources import (
-    ADDRESSES_MAX,
     AWAY_FOR_SECONDS,
     OTHER_FOR_SECONDS,
+    OTHERS_MAX,
     OWN_FOR_SECONDS,
+    OWN_MAX,
+    QUESTIONS_MAX,
     CallbackSources,
+    SystemReverse,
     certifies,
-    system_reverse_lookup,
+    names_of,
 )
 from gateway.errors import UpstreamUnavailable
 
@@ -162,13 +170,121 @@ async def test_many_who_wait_ask_once() -> None:
 async def test_only_so_many_are_remembered() -> None:
     dns = Dns()
     asked = sources(dns)
-    for at in range(ADDRESSES_MAX + 50):
+    for at in range(OTHERS_MAX + 50):
         assert not await asked.are(f"10.0.{at // 256}.{at % 256}", SUFFIXES)
-    assert len(asked._known) == ADDRESSES_MAX
+    assert len(asked._others) == OTHERS_MAX
+    every = [f"10.1.{at // 256}.{at % 256}" for at in range(OWN_MAX + 50)]
+    dns.names, dns.addresses = {each: [OWN] for each in every}, {OWN: every}
+    for address in every:
+        assert await asked.are(address, SUFFIXES)
+    assert (len(asked._own), len(asked._others)) == (OWN_MAX, OTHERS_MAX - 1)
+
+
+# --- who wants to keep us busy --------------------------------------------------------------
+
+
+@dataclass
+class Tarpit(Dns):
+    """A name server that never answers about strangers; everybody else is told at once."""
+
+    async def reverse(self, address: str) -> Sequence[str]:
+        if address not in self.names:
+            self.asked.append(address)
+            await asyncio.Event().wait()
+        return await self._answer(address, self.names)
+
+
+@asynccontextmanager
+async def strangers_asking(asked: CallbackSources, count: int) -> AsyncIterator[None]:
+    async def ask(address: str) -> None:
+        with suppress(UpstreamUnavailable):
+            await asked.are(address, SUFFIXES)
+
+    tasks = [asyncio.create_task(ask(f"10.9.{at // 256}.{at % 256}")) for at in range(count)]
+    await asyncio.sleep(0)
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.guards("T-52")
+async def test_strangers_do_not_hold_up_who_is_known() -> None:
+    clock, dns = Clock(), Tarpit({V4: [OWN]}, {OWN: [V4]})
+    asked = sources(dns, clock)
+    assert await asked.are(V4, SUFFIXES)
+    clock.at = OWN_FOR_SECONDS  # it has to be asked again
+    async with strangers_asking(asked, 3 * QUESTIONS_MAX), asyncio.timeout(1):
+        assert len(dns.asked) == 2 + QUESTIONS_MAX
+        assert await asked.are(V4, SUFFIXES)
+
+
+@pytest.mark.guards("T-52")
+async def test_nobody_waits_for_longer_than_that_until_it_is_his_turn() -> None:
+    asked = sources(Tarpit({V4: [OWN]}, {OWN: [V4]}), seconds=0.2)
+    async with strangers_asking(asked, 80 * QUESTIONS_MAX), asyncio.timeout(5):
+        with suppress(UpstreamUnavailable):  # one after the other, it would be 16 seconds
+            await asked.are(V4, SUFFIXES)
+
+
+@pytest.mark.guards("T-52")
+async def test_a_network_of_one_customer_is_asked_about_once() -> None:
+    dns = Dns()
+    asked = sources(dns)
+    for at in range(50):
+        assert not await asked.are(f"2001:db8::{at:x}", SUFFIXES)
+        assert not await asked.are(f"2001:db8:0:1::{at:x}", SUFFIXES)
+    assert dns.asked == ["2001:db8::", "2001:db8:0:1::"]
+    assert len(asked._others) == 2
+
+
+@pytest.mark.guards("T-52")
+async def test_an_address_is_believed_for_itself_and_not_for_its_network() -> None:
+    beside = "2a02:26f0::8"
+    dns = one(OWN, V6, of=V6)
+    asked = sources(dns)
+    dns.gate = asyncio.Event()
+    both = asyncio.gather(asked.are(V6, SUFFIXES), asked.are(beside, SUFFIXES))
+    await asyncio.sleep(0)
+    dns.gate.set()
+    assert list(await both) == [True, False]
+    assert not await asked.are(beside, SUFFIXES)
+    assert await asked.are(V6, SUFFIXES)
+
+
+async def test_who_is_no_longer_the_processor_is_a_stranger() -> None:
+    clock, dns = Clock(), one(OWN, V4)
+    asked = sources(dns, clock)
+    assert await asked.are(V4, SUFFIXES)
+    clock.at, dns.addresses = OWN_FOR_SECONDS, {}
+    assert not await asked.are(V4, SUFFIXES)
+    assert not asked._own
+    clock.at, dns.is_away, dns.addresses = 2 * OWN_FOR_SECONDS, True, {OWN: [V4]}
+    with pytest.raises(UpstreamUnavailable):
+        await asked.are(V4, SUFFIXES)
+
+
+async def test_threads_of_its_own_are_asked() -> None:
+    """A lookup that hangs holds up none of the event loop's: processors are looked up there."""
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(default := ThreadPoolExecutor(1))
+    holds, free = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        holds.set()
+        free.wait()
+
+    default.submit(hang)
+    try:
+        assert holds.wait(5)
+        async with asyncio.timeout(5):
+            assert list(await SystemReverse()("127.0.0.1"))
+    finally:
+        free.set()
 
 
 async def test_the_systems_own_resolver() -> None:
-    assert list(await system_reverse_lookup("127.0.0.1"))
+    assert list(await SystemReverse()("127.0.0.1"))
     asked = CallbackSources(Clock())
     assert not await asked.are("127.0.0.1", SUFFIXES)
 
@@ -191,3 +307,10 @@ def test_a_client_certificate_is_judged_by_its_names(names: list[str], expected:
 def test_a_suffix_without_a_dot_is_our_bug() -> None:
     with pytest.raises(AssertionError):
         certifies(["evilworldpay.com"], ("worldpay.com",))
+
+
+def test_names_are_those_that_the_certificate_is_for() -> None:
+    made = trustme.CA().issue_cert("mms.worldpay.com", "b.example", common_name="c.worldpay.com")
+    der = ssl.PEM_cert_to_DER_cert(made.cert_chain_pems[0].bytes().decode())
+    assert list(names_of(der)) == ["mms.worldpay.com", "b.example"]
+    assert list(names_of(None)) == list(names_of(b"0")) == []

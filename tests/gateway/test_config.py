@@ -120,6 +120,30 @@ def test_anything_else_is_refused_with_what_to_change(tmp_path: Path, text: str,
     assert said in str(refused.value)
 
 
+CALLED_BACK = """
+[listeners.callbacks]
+port = 8450
+certificate_file = "server.pem"
+private_key_file = "server.pem"
+client_ca_file = "server.pem"
+"""
+
+
+def test_processors_may_show_certificates_at_a_listener_of_their_own(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, GOOD + CALLED_BACK))
+    assert config.listeners.callbacks is not None
+    assert config.listeners.callbacks.client_ca_file == "server.pem"
+    with pytest.raises(StartRefused, match="same port"):
+        load_config(written(tmp_path, GOOD + CALLED_BACK.replace("8450", "8443")))
+    with pytest.raises(StartRefused, match="client_ca_file"):
+        load_config(written(tmp_path, GOOD + CALLED_BACK.replace('ca_file = "s', 'ca_file = "g')))
+    at_public = GOOD.replace(
+        "[listeners.private]", 'client_ca_file = "server.pem"\n[listeners.private]'
+    )
+    with pytest.raises(StartRefused, match=r"listeners\.public: client_ca_file"):
+        load_config(written(tmp_path, at_public))
+
+
 def test_a_private_processor_must_be_listed(tmp_path: Path) -> None:
     text = sample(host='host = "127.0.0.1:9000"\naddress_allow = ["127.0.0.1/32"]')
     (route,) = load_config(written(tmp_path, text)).routes

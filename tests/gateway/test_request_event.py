@@ -77,7 +77,7 @@ def test_what_is_no_field_cannot_be_logged() -> None:
         event.body = VISA  # type: ignore[attr-defined]
     assert set(RequestEvent.__struct_fields__) == {
         *("listener", "request_id", "method", "route", "status", "ms", "tenant", "key", "code"),
-        *("fault", "state", "authorization", "error", "at"),
+        *("reason", "fault", "state", "authorization", "error", "at"),
     }
 
 

@@ -22,6 +22,7 @@ from gateway.signatures import (
     Secrets,
     verified,
 )
+from gateway.signatures_paypal import transmission_of
 from tests.gateway.callback_senders import URL
 
 pytestmark = pytest.mark.guards("T-52")
@@ -133,7 +134,7 @@ def post(  # noqa: PLR0913 - a post in its parts
     """Sign as the processor's guide says; every part can be made wrong."""
     parts = {
         "id": "69cd13f0-d67a-11e5-baa3-778b53f4ae55",
-        "time": "2026-11-23T12:00:00Z",
+        "time": "2031-05-06T12:00:00Z",
         "algo": "SHA256withRSA",
         "url": CERTIFICATE_URL,
         **(changed or {}),
@@ -347,3 +348,35 @@ def test_broken_certificates_are_refused(broken: bytes) -> None:
     assert judged(post(), chain=(broken,)) == REFUSED
     assert judged(post(), chain=(*CHAIN, broken)) == REFUSED
     assert judged(post(), roots=(broken,)) == REFUSED
+
+
+# --- its age, and what it is known by -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("time", "verdict"),
+    [
+        ("2031-05-06T12:00:00Z", Genuine()),
+        ("2031-05-02T12:00:00Z", Genuine()),
+        ("2031-05-06T12:05:00.000Z", Genuine()),
+        ("2031-05-06T14:05:00+02:00", Genuine()),
+        ("2031-05-02T11:59:59Z", Forged("signature_stale")),
+        ("2031-05-02T13:59:59+02:00", Forged("signature_stale")),
+        ("2031-05-06T12:05:01Z", Forged("signature_stale")),
+        ("2099-01-01T00:00:00Z", Forged("signature_stale")),
+        ("2031-13-06T12:00:00Z", Forged("signature_malformed")),
+        ("2031-05-06T25:00:00Z", Forged("signature_malformed")),
+    ],
+)
+def test_what_is_older_than_its_last_repeat_is_refused(time: str, verdict: object) -> None:
+    assert judged(post(changed={"time": time})) == verdict
+
+
+def test_an_age_is_told_to_nobody_who_did_not_sign_it() -> None:
+    old = post(key=OTHER_KEY, changed={"time": "2020-01-01T00:00:00Z"})
+    assert judged(old) == Forged("signature_mismatch")
+
+
+def test_a_transmission_is_known_by_its_id() -> None:
+    assert transmission_of(post()) == "69cd13f0-d67a-11e5-baa3-778b53f4ae55"
+    assert transmission_of(Posted((), BODY, URL)) is None

@@ -22,17 +22,30 @@ from gateway.signing_certificates import (
     BYTES_MAX,
     FETCHES_MAX,
     FETCHES_WITHIN,
+    GOOD_MAX,
     KEPT_FOR,
+    OTHERS_MAX,
     REFUSED_FOR,
-    URLS_MAX,
+    TENANT_FETCHES_MAX,
     HowToFetch,
     SigningCertificates,
 )
-from tests.gateway.raw_servers import LOOPBACK, Script, Server, at, context_of, once, reply, serving
+from tests.gateway.raw_servers import (
+    LOOPBACK,
+    Connection,
+    Script,
+    Server,
+    at,
+    context_of,
+    once,
+    reply,
+    serving,
+)
 from tests.gateway.tls_authority import DAY, HASH, NOW
 
 HOST = "api.paypal.com"
 URL = f"https://{HOST}/v1/notifications/certs/CERT-1"
+SHOP = "t_shop"
 SIGNER = "messageverificationcerts.paypal.com"
 Key = rsa.RSAPrivateKey
 
@@ -161,17 +174,17 @@ async def test_a_chain_is_fetched_once_and_kept(
 ) -> None:
     chain = issuer.chain(until=NOW + 3 * DAY)
     async with asking(web, issuer, once(reply(chain)), tmp_path) as world:
-        found = await world.certificates.of(URL)
+        found = await world.certificates.of(SHOP, URL)
         assert found is not None
         assert [x509.load_der_x509_certificate(each) for each in found] == list(
             x509.load_pem_x509_certificates(chain)
         )
         assert world.server.requests[0].startswith(b"GET /v1/notifications/certs/CERT-1 HTTP/1.1")
         world.clock.at += KEPT_FOR - timedelta(seconds=1)
-        assert await world.certificates.of(URL) == found
+        assert await world.certificates.of(SHOP, URL) == found
         assert world.server.connections == 1
         world.clock.at += timedelta(seconds=1)
-        assert await world.certificates.of(URL) == found
+        assert await world.certificates.of(SHOP, URL) == found
         assert world.server.connections == 2
 
 
@@ -180,9 +193,9 @@ async def test_it_is_not_kept_beyond_its_own_end(
 ) -> None:
     chain = issuer.chain(until=NOW + timedelta(hours=1))
     async with asking(web, issuer, once(reply(chain)), tmp_path) as world:
-        assert await world.certificates.of(URL) is not None
+        assert await world.certificates.of(SHOP, URL) is not None
         world.clock.at += timedelta(hours=1, seconds=1)
-        assert await world.certificates.of(URL) is None
+        assert await world.certificates.of(SHOP, URL) is None
         assert world.server.connections == 2
 
 
@@ -211,7 +224,7 @@ async def test_nobody_else_is_asked(
     url: str, web: trustme.CA, issuer: Issuer, tmp_path: Path
 ) -> None:
     async with asking(web, issuer, once(reply(issuer.chain())), tmp_path) as world:
-        assert await world.certificates.of(url) is None
+        assert await world.certificates.of(SHOP, url) is None
         assert world.server.connections == 0
 
 
@@ -239,9 +252,9 @@ async def test_a_chain_that_proves_nothing_is_refused_and_that_remembered(
 ) -> None:
     for name, chain in _bad_chains(issuer).items():
         async with asking(web, issuer, once(reply(chain)), tmp_path) as world:
-            assert await world.certificates.of(URL) is None, name
+            assert await world.certificates.of(SHOP, URL) is None, name
             world.clock.at += REFUSED_FOR - timedelta(seconds=1)
-            assert await world.certificates.of(URL) is None, name
+            assert await world.certificates.of(SHOP, URL) is None, name
             assert world.server.connections == 1, name
 
 
@@ -254,9 +267,9 @@ async def test_a_good_chain_is_asked_for_again_after_a_bad_one(
         await once(replies.pop(0))(connection)  # type: ignore[arg-type]  # as it came
 
     async with asking(web, issuer, script, tmp_path) as world:
-        assert await world.certificates.of(URL) is None
+        assert await world.certificates.of(SHOP, URL) is None
         world.clock.at += REFUSED_FOR
-        assert await world.certificates.of(URL) is not None
+        assert await world.certificates.of(SHOP, URL) is not None
 
 
 async def test_redirects_and_what_is_too_large_are_refused(
@@ -269,7 +282,7 @@ async def test_redirects_and_what_is_too_large_are_refused(
         once(reply(chain + b"\n" * BYTES_MAX)),
     ):
         async with asking(web, issuer, script, tmp_path) as world:
-            assert await world.certificates.of(URL) is None
+            assert await world.certificates.of(SHOP, URL) is None
             assert world.server.connections == 1
 
 
@@ -280,12 +293,12 @@ async def test_a_server_that_is_away_is_no_refusal(
     async with asking(web, issuer, busy, tmp_path) as world:
         for _ in range(3):
             with pytest.raises(UpstreamUnavailable) as raised:
-                await world.certificates.of(URL)
+                await world.certificates.of(SHOP, URL)
             assert raised.value.__context__ is None
         assert world.server.connections == 1
         world.clock.at += AWAY_FOR
         with pytest.raises(UpstreamUnavailable):
-            await world.certificates.of(URL)
+            await world.certificates.of(SHOP, URL)
         assert world.server.connections == 2
 
 
@@ -295,7 +308,7 @@ async def test_a_server_that_cannot_prove_itself_is_not_asked(
     answer = once(reply(issuer.chain()))
     async with asking(web, issuer, answer, tmp_path, host="evil.example") as world:
         with pytest.raises(UpstreamUnavailable):
-            await world.certificates.of(URL)
+            await world.certificates.of(SHOP, URL)
         assert world.server.requests == []
 
 
@@ -303,23 +316,116 @@ async def test_many_who_wait_share_one_fetch(
     web: trustme.CA, issuer: Issuer, tmp_path: Path
 ) -> None:
     async with asking(web, issuer, once(reply(issuer.chain())), tmp_path) as world:
-        found = await asyncio.gather(*(world.certificates.of(URL) for _ in range(30)))
+        found = await asyncio.gather(*(world.certificates.of(SHOP, URL) for _ in range(30)))
         assert all(each == found[0] is not None for each in found)
         assert world.server.connections == 1
 
 
+async def ask_for_many(world: World, tenant: str, stem: str, count: int) -> int:
+    """Name so many URLs in a tenant's callbacks; return of how many it was known what they are."""
+    known = 0
+    for number in range(count):
+        try:
+            assert await world.certificates.of(tenant, f"{URL}{stem}{number}") is None
+        except UpstreamUnavailable:
+            continue
+        known += 1
+    return known
+
+
+def by_path(chain: bytes, *good: str) -> Script:
+    """Answer with a chain at URLs that end like this, and with 404 at all others."""
+
+    async def script(connection: Connection) -> None:
+        path = (await connection.request()).split(b" ")[1].decode()
+        is_good = bool(good) and path.endswith(good)
+        await connection.say(reply(chain) if is_good else reply(b"", status="404 Not Found"))
+
+    return script
+
+
+@pytest.mark.guards("T-52")
 async def test_only_so_many_are_asked_in_a_minute(
     web: trustme.CA, issuer: Issuer, tmp_path: Path
 ) -> None:
-    async with asking(web, issuer, once(reply(b"", status="404 Not Found")), tmp_path) as world:
-        for at in range(FETCHES_MAX):
-            assert await world.certificates.of(f"{URL}{at}") is None
-        with pytest.raises(UpstreamUnavailable):
-            await world.certificates.of(f"{URL}-more")
-        assert await world.certificates.of(f"{URL}0") is None  # is remembered
+    async with asking(web, issuer, by_path(b""), tmp_path) as world:
+        of_one = await ask_for_many(world, SHOP, "-a", FETCHES_MAX)
+        assert of_one == world.server.connections == TENANT_FETCHES_MAX
+        assert await world.certificates.of(SHOP, f"{URL}-a0") is None  # is remembered
+        assert await ask_for_many(world, "t_other", "-b", 1) == 1  # another is not held up
+        for number in range(10):
+            await ask_for_many(world, f"t_{number}", f"-c{number}-", 10)
         assert world.server.connections == FETCHES_MAX
-        for _ in range(3):
+        world.clock.at += FETCHES_WITHIN
+        assert await ask_for_many(world, SHOP, "-d", 1) == 1
+
+
+@pytest.mark.guards("T-52")
+async def test_what_is_refused_never_takes_the_place_of_what_is_good(
+    web: trustme.CA, issuer: Issuer, tmp_path: Path
+) -> None:
+    chain = issuer.chain(until=NOW + 2 * DAY)
+    async with asking(web, issuer, by_path(chain, "CERT-1"), tmp_path) as world:
+        found = await world.certificates.of(SHOP, URL)
+        assert found is not None
+        for minute in range(6):
+            for tenant in range(6):
+                await ask_for_many(world, f"t_{tenant}", f"-{minute}-{tenant}-", 20)
             world.clock.at += FETCHES_WITHIN
-            for at in range(FETCHES_MAX):
-                await world.certificates.of(f"{URL}{world.clock.at.timestamp():.0f}-{at}")
-        assert len(world.certificates._kept) == URLS_MAX
+        asked = world.server.connections
+        assert asked > OTHERS_MAX
+        assert await world.certificates.of(SHOP, URL) == found
+        assert world.server.connections == asked  # it was still there
+        assert len(world.certificates._others) <= OTHERS_MAX
+
+
+@pytest.mark.guards("T-52")
+async def test_what_was_good_is_asked_again_however_much_else_is_asked(
+    web: trustme.CA, issuer: Issuer, tmp_path: Path
+) -> None:
+    chain = issuer.chain(until=NOW + 2 * DAY)
+    async with asking(web, issuer, by_path(chain, "CERT-1"), tmp_path) as world:
+        found = await world.certificates.of(SHOP, URL)
+        world.clock.at += KEPT_FOR
+        for tenant in (SHOP, *(f"t_{number}" for number in range(6))):
+            await ask_for_many(world, tenant, f"-{tenant}-", 10)
+        assert await ask_for_many(world, "t_new", "-e", 1) == 0  # nobody's turn for now
+        assert await world.certificates.of(SHOP, URL) == found
+
+
+@pytest.mark.guards("T-52")
+async def test_what_was_good_and_is_no_more_is_not_believed(
+    web: trustme.CA, issuer: Issuer, tmp_path: Path
+) -> None:
+    replies = [reply(issuer.chain(until=NOW + 2 * DAY)), reply(b"nothing")]
+
+    async def script(connection: Connection) -> None:
+        await once(replies.pop(0))(connection)
+
+    async with asking(web, issuer, script, tmp_path) as world:
+        assert await world.certificates.of(SHOP, URL) is not None
+        world.clock.at += KEPT_FOR
+        assert await world.certificates.of(SHOP, URL) is None
+        assert not world.certificates._good
+
+
+@pytest.mark.guards("T-52")
+async def test_of_good_ones_the_tenant_s_go_that_named_most(
+    web: trustme.CA, issuer: Issuer, tmp_path: Path
+) -> None:
+    chain = issuer.chain(until=NOW + 2 * DAY)
+    async with asking(web, issuer, once(reply(chain)), tmp_path) as world:
+        assert await world.certificates.of("t_other", URL) is not None
+        for number in range(GOOD_MAX + 3):  # the same under names that are the server's too
+            assert await world.certificates.of(SHOP, f"{URL}-{number}") is not None
+            world.clock.at += FETCHES_WITHIN / TENANT_FETCHES_MAX
+        asked = world.server.connections
+        assert len(world.certificates._good) == GOOD_MAX
+        assert await world.certificates.of("t_other", URL) is not None
+        assert world.server.connections == asked
+
+
+async def test_one_too_many_takes_no_place(web: trustme.CA, issuer: Issuer, tmp_path: Path) -> None:
+    async with asking(web, issuer, by_path(b""), tmp_path) as world:
+        await ask_for_many(world, SHOP, "-a", 50)
+        assert len(world.certificates._others) == TENANT_FETCHES_MAX

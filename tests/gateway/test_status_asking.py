@@ -64,7 +64,7 @@ async def test_what_the_processor_says_is_an_event() -> None:
     )
     assert new.event_at == datetime(2026, 5, 4, 12, 3, tzinfo=UTC)
     assert new.effect is Effect.CAPTURED
-    assert new.action_reference == ID
+    assert (new.action_reference, new.payment_reference) == (ID, ID)
     assert (new.merchant_reference, new.amount, new.currency) == ("order-1", 1999, "EUR")
     assert (new.headers, new.body) == (
         (("Content-Type", "application/x-www-form-urlencoded"),),

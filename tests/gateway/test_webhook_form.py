@@ -104,6 +104,31 @@ def test_what_cannot_be_signed_anew_carries_standard_webhooks_alone(scheme: str)
         post_of(claimed(is_scrubbed=True, scheme=scheme), {}, at=AT)
 
 
+@pytest.mark.parametrize("signature", ["original", "own"])
+def test_paypal_s_signature_is_not_passed_on(signature: str) -> None:
+    """It proves a checksum of the body: whoever has it could make a body of his own that fits."""
+    headers = [
+        ["Content-Type", "application/json"],
+        *(["PAYPAL-TRANSMISSION-" + name, "x"] for name in ("SIG", "ID", "TIME")),
+        ["Paypal-Cert-Url", "https://api.paypal.com/cert"],
+    ]
+    post = post_of(
+        claimed(scheme="paypal", headers=json.dumps(headers), signature=signature), STANDARD, at=AT
+    )
+    names = [name.lower() for name, _ in post.headers]
+    assert names == ["content-type", "webhook-id", "webhook-timestamp", "webhook-signature"]
+    assert Webhook(KEY).verify(post.body, dict(post.headers))
+
+
+@pytest.mark.parametrize("scheme", ["stripe", "square", "not_known"])
+def test_what_stands_where_our_signature_does_is_not_passed_on(scheme: str) -> None:
+    """Nobody has signed those headers: with them a post of ours would prove nothing."""
+    headers = [["Webhook-Signature", "v1,x"], ["webhook-id", "x"], ["WEBHOOK-TIMESTAMP", "1"]]
+    post = post_of(claimed(scheme=scheme, headers=json.dumps(headers)), STANDARD, at=AT)
+    assert len(post.headers) == 3
+    assert Webhook(KEY).verify(post.body, dict(post.headers))
+
+
 def test_text_that_is_none_is_signed_by_its_scheme_alone() -> None:
     post = post_of(claimed(body=b"\xff", is_scrubbed=True), {"callback.a": OURS, **STANDARD}, at=AT)
     assert is_genuine(post.headers, b"\xff", OURS)

@@ -179,3 +179,46 @@ async def test_an_endpoint_has_only_so_many_notices(
     assert kept == [True, True, False]
     assert await table.notice(endpoint, "tr_2", AT + HOUR)  # one that is there already
     assert sorted(await of(table, endpoint, AT + HOUR)) == ["tr_1", "tr_2"]
+
+
+async def test_a_tenant_has_only_so_many_notices(
+    table: CallbackEndpointTable,
+    endpoint: CallbackEndpoint,
+    tenant: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(callback_endpoint_table, "NOTICES_OF_TENANT_MAX", 2)
+    other = await table.add_endpoint(tenant, "stripe", "stripe", at=AT)
+    assert other is not None
+    assert await table.notice(endpoint, "tr_1", AT)
+    assert await table.notice(other, "tr_1", AT)
+    assert not await table.notice(other, "tr_2", AT)
+    assert await table.notice(other, "tr_1", AT + HOUR)  # one that is there already
+    assert await of(table, endpoint, AT + HOUR) == ["tr_1"]
+
+
+@pytest.mark.guards("T-44")
+async def test_a_flood_at_one_endpoint_holds_up_no_other(
+    table: CallbackEndpointTable, endpoint: CallbackEndpoint, tenant: str
+) -> None:
+    early = AT - 1000 * HOUR  # before whatever else is due in this store
+    for n in range(40):
+        assert await table.notice(endpoint, f"tr_{n}", early)
+    other = await table.add_endpoint(tenant, "stripe", "stripe", at=AT)
+    assert other is not None
+    assert await table.notice(other, "tr_late", early + HOUR)
+    claimed = await table.claim_notices(early + HOUR, 2)
+    assert [one.endpoint for one in claimed] == [endpoint.id, other.id]
+    claimed = await table.claim_notices(early + HOUR, 1000)
+    assert len(claimed) == callback_endpoint_table.NOTICES_AT_ONCE
+
+
+async def test_one_that_is_said_again_has_all_its_tries(
+    table: CallbackEndpointTable, endpoint: CallbackEndpoint
+) -> None:
+    await table.notice(endpoint, "tr_1", AT)
+    for hours in range(3):
+        assert await of(table, endpoint, AT + hours * HOUR) == ["tr_1"]
+    await table.notice(endpoint, "tr_1", AT + 4 * HOUR)
+    claimed = await table.claim_notices(AT + 4 * HOUR, 1000)
+    assert [one.tries for one in claimed if one.endpoint == endpoint.id] == [1]

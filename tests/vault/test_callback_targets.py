@@ -114,6 +114,18 @@ async def test_a_capture_may_be_reported_before_it_is_answered(here: Inbox) -> N
     await here.answers(capture, Result.PENDING, name="ca_1")
     assert await here.callbacks.match_late() == 1
     assert await here.shows(capture) == ("resolved", "declined")
+    assert [one.effect for one in (await here.row(capture)).events] == ["capture_failed"]
+
+
+async def test_a_change_that_was_answered_already_shows_what_is_matched_later(here: Inbox) -> None:
+    paid = await here.answered(Result.APPROVED)
+    refund = await here.begins(kind=Kind.REFUND, reference=None)
+    await here.gets(Effect.REFUNDED, action_reference="re_1", payment_reference="pi_1")
+    assert list((await here.row(refund)).events) == []
+    await here.answers(refund, Result.APPROVED, name="re_1")
+    assert await here.callbacks.match_late() == 1
+    for one in (paid, refund):
+        assert [each.effect for each in (await here.row(one)).events] == ["refunded"]
 
 
 async def test_two_replicas_match_an_event_once(here: Inbox) -> None:

@@ -215,6 +215,11 @@ async def test_a_change_is_decided_by_its_own_reference(
     assert await here.shows(two) == ("resolved", "declined")
     assert await here.shows(paid) == ("completed", "approved")
     assert len((await here.row(paid)).events) == 2, "it is the payment's history"
+    for change, effect in ((one, good), (two, bad)):
+        assert [each.effect for each in (await here.row(change)).events] == [effect]
+        about = CallbackFilter(authorization=change.first)
+        (row,) = await here.table.list(here.court.tenant, about, limit=9, after=None)
+        assert (row.first, row.action) == (paid.first, change.first)
 
 
 async def test_a_refund_proves_a_payment_in_doubt_too(here: Inbox) -> None:

@@ -134,3 +134,40 @@ def test_what_may_happen_to_a_payment_that_was_never_approved_proves_nothing_of_
 )
 def test_what_an_event_proves(effect: Effect, kind: Kind, result: Result | None) -> None:
     assert implied(effect, kind) is result
+
+
+# --- of those that do not say when ----------------------------------------------------------
+
+STATUSES = [Effect.APPROVED, Effect.DECLINED, Effect.FAILED, Effect.CAPTURED, Effect.REFUNDED]
+
+
+def as_they_came(known: OnRecord, *effects: Effect) -> OnRecord:
+    """Put events without a time of their own on record, in the order in which they come."""
+    for second, effect in enumerate(effects):
+        at = START + timedelta(seconds=second)
+        known = recorded(known, effect, at, has_own_time=False)
+    return known
+
+
+@pytest.mark.parametrize("kind", [Kind.AUTHORIZE, Kind.CAPTURE, Kind.REFUND, Kind.VOID])
+def test_without_times_the_end_is_that_of_a_payment_s_life_in_every_order(kind: Kind) -> None:
+    known = OnRecord(kind, State.UNKNOWN, None)
+    told = [*STATUSES, Effect.CAPTURE_FAILED, Effect.REFUND_FAILED, Effect.VOIDED]
+    for effects in [(a, b, c) for a in told for b in told for c in told]:
+        ends = {as_they_came(known, *order).result for order in permutations(effects)}
+        assert len(ends) == 1, effects
+
+
+@pytest.mark.parametrize("late", [Effect.DECLINED, Effect.FAILED])
+def test_a_refusal_that_comes_late_and_has_no_time_undoes_no_approval(late: Effect) -> None:
+    assert as_they_came(IN_DOUBT, Effect.APPROVED, late).result is Result.APPROVED
+    assert as_they_came(IN_DOUBT, late, Effect.APPROVED).result is Result.APPROVED
+    known = after(IN_DOUBT, (Effect.APPROVED, START), (late, START + timedelta(seconds=1)))
+    assert known.result is not Result.APPROVED  # one that says when, is believed
+
+
+def test_without_times_a_capture_that_failed_after_all_has_failed() -> None:
+    known = OnRecord(Kind.CAPTURE, State.UNKNOWN, None)
+    said = (Effect.CAPTURED, Effect.CAPTURE_FAILED)
+    assert as_they_came(known, *said).result is Result.DECLINED
+    assert as_they_came(known, *reversed(said)).result is Result.DECLINED

@@ -34,14 +34,29 @@ CREATE TABLE callback (
   headers text,             -- JSON: [[name, value], ...], those a merchant may see
   body bytea,
   first uuid,               -- the authorization that it speaks of, once that is known
+  action uuid,              -- what was done to that, where it is on record: a capture, a refund
   idx bigint NOT NULL,
   received_at timestamptz NOT NULL,
   UNIQUE (tenant, route, event_id)
 );
 CREATE INDEX callback_list ON callback (tenant, received_at, id);
 CREATE INDEX callback_first ON callback (first, event_at) WHERE first IS NOT NULL;
+CREATE INDEX callback_action ON callback (action, event_at) WHERE action IS NOT NULL;
 CREATE INDEX callback_unmatched ON callback (received_at) WHERE first IS NULL AND effect IS NOT NULL;
 CREATE INDEX callback_body ON callback (received_at) WHERE body IS NOT NULL;
+
+-- Posts whose signature does not fix their body (PayPal signs a checksum), by the id that it does
+-- fix, and with which body each came first: none may come with another. The digest is a keyed one.
+-- Kept for as long as such a post is taken.
+CREATE TABLE callback_transmission (
+  tenant text NOT NULL,
+  route text NOT NULL,
+  transmission text NOT NULL CHECK (length(transmission) BETWEEN 1 AND 128),
+  digest bytea NOT NULL CHECK (length(digest) = 32),
+  received_at timestamptz NOT NULL,
+  PRIMARY KEY (tenant, route, transmission)
+);
+CREATE INDEX callback_transmission_age ON callback_transmission (received_at);
 
 -- Notices that prove nothing (an id alone, unsigned): what they speak of is to be asked. However
 -- many come, one row a thing.
@@ -55,7 +70,8 @@ CREATE TABLE callback_notice (
   received_at timestamptz NOT NULL,
   PRIMARY KEY (endpoint, reference)
 );
-CREATE INDEX callback_notice_due ON callback_notice (due);
+CREATE INDEX callback_notice_due ON callback_notice (endpoint, due);
+CREATE INDEX callback_notice_tenant ON callback_notice (tenant);
 
 -- When evidence that a callback brought came about, where that evidence is what the row shows:
 -- only such a result may another callback replace, and only a later one.
@@ -128,5 +144,6 @@ CREATE TABLE told (
 INSERT INTO told (one, next_idx) SELECT 1, size FROM head;
 
 GRANT SELECT, INSERT, UPDATE ON callback_endpoint, webhook_endpoint, callback TO {runtime};
-GRANT SELECT, INSERT, UPDATE, DELETE ON callback_notice, delivery, event TO {runtime};
+GRANT SELECT, INSERT, UPDATE, DELETE ON callback_notice, callback_transmission, delivery, event
+  TO {runtime};
 GRANT SELECT, UPDATE ON told TO {runtime};

@@ -104,13 +104,23 @@ def test_the_url_is_the_one_by_which_processors_reach_us() -> None:
 
 
 def test_a_scheme_is_one_of_the_preset_s() -> None:
-    def route(*schemes: str) -> Route:
+    def route(*schemes: str, credential: str = "injected") -> Route:
         rules = SimpleNamespace(schemes=schemes) if schemes else None
-        return cast(Route, SimpleNamespace(name="r", preset=SimpleNamespace(callbacks=rules)))
+        preset = SimpleNamespace(callbacks=rules)
+        return cast(Route, SimpleNamespace(name="r", preset=preset, credential=credential))
 
     assert module._scheme(route("adyen_item", "adyen_header"), None) == "adyen_item"
     assert module._scheme(route("adyen_item", "adyen_header"), "adyen_header") == "adyen_header"
-    for found, wanted in ((route(), None), (route(), "stripe"), (route("stripe"), "square")):
+    both = ("mollie_nextgen", "mollie_classic")
+    assert module._scheme(route(*both), "mollie_classic") == "mollie_classic"
+    assert module._scheme(route(*both, credential="own"), None) == "mollie_nextgen"
+    for found, wanted in (
+        (route(), None),
+        (route(), "stripe"),
+        (route("stripe"), "square"),
+        (route(*both, credential="own"), "mollie_classic"),  # nobody could ask
+        (route("mollie_classic", credential="own"), None),
+    ):
         with pytest.raises(SystemExit):
             module._scheme(found, wanted)
 
