@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import count
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.databases import Database, fresh_database
 from tests.embedded_process import EmbeddedProcess
@@ -14,6 +15,13 @@ _CARD_LIKE = re.compile(r"[0-9](?:[^0-9A-Za-z]?[0-9]){11,}")
 _NUMBERS = count()
 LONG = 100
 """Longer text is in no name: pytest numbers it (`parametrize_long_str_id_strategy = "short"`)."""
+
+
+# How fast cases are made says nothing about what is tested: a busy machine is no finding.
+settings.register_profile(
+    "panward", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("panward")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

@@ -7,11 +7,20 @@ may use whatever else lives in that loop (a database, a server).
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, WebError, async_playwright
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    WebError,
+    async_playwright,
+    expect,
+)
 
 from tests.browser.running_chromium import running_chromium
 
-DEFAULT_TIMEOUT_MILLISECONDS = 10_000.0
+DEFAULT_TIMEOUT_MILLISECONDS = 30_000.0
+
+expect.set_options(timeout=DEFAULT_TIMEOUT_MILLISECONDS)
 
 
 @pytest.fixture(scope="session")

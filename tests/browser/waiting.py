@@ -7,7 +7,7 @@ from playwright.async_api import Frame, Page
 _STEP_SECONDS = 0.02
 
 
-async def until(where: Page | Frame, expression: str, *, seconds: float = 10.0) -> None:
+async def until(where: Page | Frame, expression: str, *, seconds: float = 30.0) -> None:
     loop = asyncio.get_running_loop()
     ends = loop.time() + seconds
     while not await where.evaluate(expression):

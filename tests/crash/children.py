@@ -59,7 +59,7 @@ class Program(Gateway):
         assert self._process.poll() is None, said
         return said.count("done\n") >= self._told
 
-    def wait(self, seconds: float = 30.0) -> int:
+    def wait(self, seconds: float = 60.0) -> int:
         status = super().wait(seconds)
         if self._process.stdin is not None:
             self._process.stdin.close()

@@ -22,7 +22,7 @@ from vault.embedded.layout import RUNTIME, Layout
 from vault.embedded.postgres import Postgres, binaries, dsn, identity
 
 ROLE = "standby"
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 
 
 @dataclass

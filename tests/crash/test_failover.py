@@ -24,7 +24,7 @@ from tests.flows.wire import Reply, Wire
 pytestmark = [pytest.mark.embedded, pytest.mark.guards("T-75"), pytest.mark.timeout(300)]
 
 EX_CONFIG = 78
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @dataclass

@@ -35,13 +35,13 @@ T = TypeVar("T")
 Store: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 START_SECONDS = 90.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 60.0
 _PANWARD = (sys.executable, "-c", "from gateway.cli import main; main()")
 _SETPRIV = shutil.which("setpriv") or "setpriv"
 _CLEAN = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}  # no proxy, no VAULT_*, no PG*
 
 
-def until(what: Callable[[], T | None], why: str, *, seconds: float = 10.0) -> T:
+def until(what: Callable[[], T | None], why: str, *, seconds: float = 30.0) -> T:
     """Ask again until there is an answer."""
     end = time.monotonic() + seconds
     while not (answer := what()):
@@ -51,7 +51,7 @@ def until(what: Callable[[], T | None], why: str, *, seconds: float = 10.0) -> T
 
 
 async def eventually(
-    what: Callable[[], Awaitable[T | None]], why: str, *, seconds: float = 8.0
+    what: Callable[[], Awaitable[T | None]], why: str, *, seconds: float = 30.0
 ) -> T:
     """Ask again until there is an answer, while everything else goes on."""
     end = time.monotonic() + seconds

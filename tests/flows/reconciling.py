@@ -25,7 +25,7 @@ ROUTES = {
     "stripe": ("hasty_stripe.toml", "within_lifetime"),
     "stripe_quick": ("hasty_stripe.toml", "never"),
 }
-SECONDS = 20.0
+SECONDS = 60.0
 _COUNTED = re.compile(r"^panward_reconciliations_total\{.*\} ([0-9.e+]+)$", re.MULTILINE)
 
 

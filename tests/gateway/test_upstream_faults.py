@@ -320,4 +320,4 @@ async def test_a_peer_that_will_not_let_go_is_left(
         route = route_to(server.port, certificates, timeout_seconds=0.2, reply_bytes_max=1000)
         async with upstream_to(route) as upstream:
             assert isinstance(await post(upstream), Unknown)
-            await asyncio.wait_for(left.wait(), 1)
+            await asyncio.wait_for(left.wait(), 10)

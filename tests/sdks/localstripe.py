@@ -20,7 +20,7 @@ from tests.flows.leaks import first_leak
 from tests.sdks.driver import confined, in_step, python_of
 
 LOOPBACK: Final = "127.0.0.1"
-START_SECONDS: Final = 15.0
+START_SECONDS: Final = 60.0
 PIECE_BYTES: Final = 64 * 1024
 
 

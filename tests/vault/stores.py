@@ -138,7 +138,7 @@ class Store:
 
     async def until(self, question: str, *values: object) -> None:
         """Wait until the answer is true."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await self.value(question, *values):  # noqa: ASYNC110 - nobody tells us
                 await asyncio.sleep(0.005)
 
@@ -216,6 +216,6 @@ async def settled() -> None:
 
 async def until(what: Callable[[], object]) -> None:
     """Wait until it is true: nobody tells."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not what():  # noqa: ASYNC110 - as said
             await asyncio.sleep(0.005)

@@ -15,7 +15,7 @@ from tests.flows.leaks import first_leak
 from tests.flows.merchant import Account, Merchant
 from tests.flows.wire import Wire
 
-TIMEOUT_MILLISECONDS = 10_000.0
+TIMEOUT_MILLISECONDS = 30_000.0
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gateway.cli import main
 
-READ_SECONDS = 30.0
+READ_SECONDS = 120.0
 LINE_BYTES_MAX = 1 << 16
 ROOT = Path(__file__).parent.parent.parent.parent
 PIPE = asyncio.subprocess.PIPE

@@ -242,5 +242,6 @@ async def test_half_of_a_batch_is_impossible(store: Store, monkeypatch: pytest.M
             relay.refusing = False
             with pytest.raises(LedgerUnavailable):
                 await task
+            await until(lambda: replica.ledger.sealed_because is not None)
             assert replica.ledger.sealed_because == "corrupt"
             assert await store.count("entry") == 3
