@@ -54,8 +54,6 @@ CHALLENGE: Final = "bt_challenge"
 PATH: Final = "/callbacks/"
 NOTICES_WAIT_SECONDS: Final = 30
 UNREADABLE: Final = "unreadable"
-LOOKS_AT_ONCE: Final = 6
-"""A burst waits here, and not for the database's connections, which others need at once."""
 
 T = TypeVar("T")
 
@@ -121,7 +119,6 @@ class CallbackHandlers:
         self._public_url = public_url.rstrip("/")
         self._metrics = metrics
         self._now = now
-        self._looking = asyncio.Semaphore(LOOKS_AT_ONCE)
 
     async def post(self, request: web.Request) -> web.Response:
         """`POST /callbacks/{endpoint}` → what the processor expects, once it is on record."""
@@ -162,8 +159,7 @@ class CallbackHandlers:
     # --- whose it is, and whether it is true ------------------------------------------------
 
     async def _endpoint(self, request: web.Request) -> tuple[CallbackEndpoint, Scheme]:
-        async with self._looking:
-            endpoint = await self._endpoints.endpoint(request.match_info["endpoint"], self._now())
+        endpoint = await self._endpoints.endpoint(request.match_info["endpoint"], self._now())
         rules = None if endpoint is None else self._rules.get(endpoint.route)
         if endpoint is None or rules is None or endpoint.scheme not in rules.schemes:
             raise NotFound  # a preset may have changed since: an unsigned scheme is no way round

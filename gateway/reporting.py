@@ -72,7 +72,9 @@ async def open_reporting(  # noqa: PLR0913 - the parts of one wiring
 ) -> Reporting:
     """Open them. Raises StartRefused when the file of pinned roots cannot be read."""
     endpoints = CallbackEndpointTable(custody.database)
+    stack.push_async_callback(endpoints.close)
     table = CallbackTable(custody.database)
+    stack.push_async_callback(table.close)
     callbacks = Callbacks(
         ledger=custody.ledger,
         table=table,

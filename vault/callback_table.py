@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from vault.authorization import Kind, Result, State
+from vault.batching import Batching
 from vault.db import Connection, Database, Record
 from vault.doubt_table import EndedSend
 from vault.payment_events import PAYMENTS, Effect
@@ -106,6 +107,8 @@ class Found:
     """What is known of an event before it is put on record."""
 
     is_known: bool
+    is_under_way: bool
+    """Whether an answer that is awaited may name the request that the event means."""
     candidates: tuple[Candidate, ...]
 
 
@@ -122,6 +125,10 @@ class CallbackTable:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._looks: Batching[tuple[CallbackRow, Kind | None], Found] = Batching(self._look_up_all)
+
+    async def close(self) -> None:
+        await self._looks.close()
 
     # --- for the API --------------------------------------------------------------------------
 
@@ -177,22 +184,41 @@ class CallbackTable:
 
     # --- for receiving ------------------------------------------------------------------------
 
-    async def look_up(self, event: CallbackRow) -> Found:
-        """Return whether an event is on record, and the requests that have its references."""
-        references = {event.action_reference, event.payment_reference} - {None}
+    async def look_up(self, event: CallbackRow, kind: Kind | None) -> Found:
+        """Return whether an event is on record, and the requests that have its references.
+
+        `kind`: of what it says was done to a payment. Events that come at once share a query.
+        """
+        return await self._looks.submit((event, kind))
+
+    async def _look_up_all(
+        self, asked: Sequence[tuple[CallbackRow, Kind | None]]
+    ) -> Sequence[Found | Exception]:
+        events = [event for event, _ in asked]
         rows = await self._fetch(
             _LOOK_UP,
-            event.tenant,
-            event.route,
-            sorted(reference for reference in references if reference),
-            event.merchant_reference,
+            [event.tenant for event in events],
+            [event.route for event in events],
+            [event.action_reference for event in events],
+            [event.payment_reference for event in events],
+            [event.merchant_reference for event in events],
+            [event.received_at + CLOCKS_APART for event in events],
+            [event.event_id for event in events],
+            [None if kind is None else kind.value for _, kind in asked],
             [kind.value for kind in PAYMENTS],
-            event.received_at + CLOCKS_APART,
-            event.event_id,
             NAMESAKES_MAX,
         )
-        candidates = tuple(_candidate(row) for row in rows if row["first"] is not None)
-        return Found(rows[0]["is_known"], candidates)
+        found: list[list[Record]] = [[] for _ in asked]
+        for row in rows:
+            found[row["n"] - 1].append(row)
+        return [
+            Found(
+                of[0]["is_known"],
+                of[0]["is_under_way"],
+                tuple(_candidate(row) for row in of if row["first"] is not None),
+            )
+            for of in found
+        ]
 
     async def binds(
         self, tenant: str, route: str, transmission: str, digest: bytes, at: datetime
@@ -202,19 +228,6 @@ class CallbackTable:
             _BIND, tenant, route, transmission, digest, at, at - TRANSMISSIONS_KEPT
         )
         return bool(rows[0]["digest"] == digest)
-
-    async def has_one_under_way(self, event: CallbackRow, kind: Kind) -> bool:
-        """Whether an answer that is awaited may name the request that an event means."""
-        rows = await self._fetch(
-            "SELECT 1 FROM intent_state i JOIN authorizations a USING (first)"
-            " WHERE i.state = 'attempted' AND a.tenant = $1 AND a.route = $2 AND a.kind = $3"
-            " AND a.processor_reference IS NULL AND i.opened_at <= $4 LIMIT 1",
-            event.tenant,
-            event.route,
-            kind.value,
-            event.received_at + CLOCKS_APART,
-        )
-        return bool(rows)
 
     async def telling(self, tenant: str, first: str) -> tuple[EndedSend, tuple[str, ...]] | None:
         """Return the send whose outcome a request shows, and its tokens for one use still there.
@@ -321,17 +334,28 @@ _LISTED: Final = ", ".join(
 
 # Of namesakes by the merchant's reference two are enough to know that it says nothing. One that
 # was begun after the event came is none: events of payments made elsewhere come here, too.
+# No EXISTS: the planner may hash one, which reads the whole table.
 _LOOK_UP: Final = """
-SELECT EXISTS (SELECT 1 FROM callback c WHERE c.tenant = $1 AND c.route = $2 AND c.event_id = $7)
-  AS is_known, t.*
-FROM (VALUES (1)) one (one) LEFT JOIN (
-  (SELECT *, true AS by_reference FROM authorizations
-    WHERE tenant = $1 AND route = $2 AND processor_reference = ANY($3)
-    ORDER BY created_at DESC LIMIT $8)
+SELECT w.n, coalesce((SELECT true FROM callback c WHERE c.tenant = w.tenant
+    AND c.route = w.route AND c.event_id = w.event_id LIMIT 1), false) AS is_known,
+  w.kind IS NOT NULL AND coalesce((
+    SELECT true FROM intent_state i JOIN authorizations u USING (first)
+    WHERE i.state = 'attempted' AND u.tenant = w.tenant AND u.route = w.route AND u.kind = w.kind
+      AND u.processor_reference IS NULL AND i.opened_at <= w.until LIMIT 1), false)
+    AS is_under_way,
+  t.*
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[],
+    $7::text[], $8::text[]) WITH ORDINALITY
+  AS w (tenant, route, action, payment, merchant, until, event_id, kind, n)
+LEFT JOIN LATERAL (
+  (SELECT a.*, true AS by_reference FROM authorizations a
+    WHERE a.tenant = w.tenant AND a.route = w.route
+      AND a.processor_reference = ANY(ARRAY[w.action, w.payment])
+    ORDER BY a.created_at DESC LIMIT $10)
   UNION ALL
-  (SELECT *, false FROM authorizations
-    WHERE tenant = $1 AND route = $2 AND merchant_reference = $4 AND kind = ANY($5)
-      AND state <> 'not_sent' AND created_at <= $6
+  (SELECT a.*, false FROM authorizations a
+    WHERE a.tenant = w.tenant AND a.route = w.route AND a.merchant_reference = w.merchant
+      AND a.kind = ANY($9) AND a.state <> 'not_sent' AND a.created_at <= w.until
     LIMIT 2)
 ) t ON true
 """

@@ -48,7 +48,7 @@ class Targets:
 def targets(event: CallbackRow, candidates: Sequence[Candidate]) -> Targets:
     # An event says nothing of what was begun after it.
     candidates = [one for one in candidates if one.created_at <= event.event_at + CLOCKS_APART]
-    kind = _kind_of_change(event.effect)
+    kind = kind_of_change(event.effect)
     action = None if kind is None else _action(event, kind, candidates)
     wanted = action is None and event.action_reference is not None
     return Targets(_payment(event, candidates), action, kind if wanted else None)
@@ -61,7 +61,7 @@ def processor_reference(event: CallbackRow, target: Candidate) -> str | None:
     return _own_reference(event) if target.kind in PAYMENTS else event.action_reference
 
 
-def _kind_of_change(effect: Effect | None) -> Kind | None:
+def kind_of_change(effect: Effect | None) -> Kind | None:
     if effect is None:
         return None
     return next((kind for kind in _CHANGES if implied(effect, kind) is not None), None)

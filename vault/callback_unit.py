@@ -155,7 +155,7 @@ class ReceiveCallback(_Reported):
         rows = [list(_values(unit.row)) for unit in units]
         for row, of_unit in zip(rows, placed, strict=True):
             row[idx] = of_unit[0].idx
-        await connection.executemany(_INSERT, rows)
+        await connection.execute(_INSERT, *zip(*rows, strict=True))
         await super(ReceiveCallback, cls).apply(connection, units, placed)
 
 
@@ -235,9 +235,19 @@ def _values(row: CallbackRow) -> Sequence[object]:
     return list(values.values())
 
 
+_OTHER_TYPES: Final = {
+    **dict.fromkeys(("id", "first", "action"), "uuid"),
+    **dict.fromkeys(("event_at", "received_at"), "timestamptz"),
+    **dict.fromkeys(("amount", "idx"), "bigint"),
+    "is_scrubbed": "bool",
+    "body": "bytea",
+}
+_ARRAYS: Final = ", ".join(
+    f"${number}::{_OTHER_TYPES.get(name, 'text')}[]" for number, name in enumerate(COLUMNS, 1)
+)
 _INSERT: Final = (
     f"INSERT INTO callback ({', '.join(COLUMNS)})"  # noqa: S608 - ours
-    f" VALUES ({', '.join(f'${number}' for number in range(1, len(COLUMNS) + 1))})"
+    f" SELECT * FROM unnest({_ARRAYS})"
 )
 
 # PCI DSS 3.3.1: an answer that was pending gave the code back, for the next step of the payment.

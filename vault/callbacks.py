@@ -10,7 +10,6 @@ stays unmatched, and has its effect as soon as that answer is on record. What ne
 whether a post is genuine.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -23,8 +22,8 @@ from uuid import UUID
 from msgspec import UNSET
 
 from vault.authorization import CONSUMES_CVC, Finding, Result, State
-from vault.callback_table import CallbackRow, CallbackTable, Candidate
-from vault.callback_targets import Targets, processor_reference, targets
+from vault.callback_table import CallbackRow, CallbackTable, Candidate, Found
+from vault.callback_targets import Targets, kind_of_change, processor_reference, targets
 from vault.callback_unit import AlreadyReceived, Effects, MatchCallback, Moved, ReceiveCallback
 from vault.doubt_table import DoubtTable
 from vault.errors import Overloaded
@@ -38,8 +37,6 @@ from vault.payment_events import Effect, OnRecord, recorded
 from vault.resolutions import RECONCILER, Evidence, Scribe, contradiction, resolution
 
 LOOKS_MAX: Final = 5
-LOOKS_AT_ONCE: Final = 6
-"""A burst waits here, and not for the database's connections, which others need at once."""
 MATCHED_FOR: Final = timedelta(days=7)  # by then what was in doubt has been given up
 PAGE_EVENTS: Final = 1000
 AHEAD_MAX: Final = timedelta(minutes=10)
@@ -98,7 +95,6 @@ class Callbacks:
         self._doubts = doubts
         self._boot = boot
         self._now = now
-        self._looking = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._later: dict[str, datetime] = {}
         self._place: tuple[datetime, str] | None = None  # in the older ones without a request
 
@@ -110,12 +106,11 @@ class Callbacks:
         row = _row(new, new_uuid7_text(self._now()), self._now())
         actor = callback_actor(new.endpoint)
         for _ in range(LOOKS_MAX):
-            async with self._looking:
-                found = await self._table.look_up(row)
+            found = await self._table.look_up(row, kind_of_change(row.effect))
             if found.is_known:
                 return Received.REPEATED
             meant = targets(row, found.candidates)
-            must_wait = await self._must_wait(row, meant)
+            must_wait = _must_wait(found, meant)
             effects = await self._effects(row, meant, actor)
             if effects is None:
                 continue
@@ -176,9 +171,9 @@ class Callbacks:
 
     async def _match(self, row: CallbackRow) -> bool:
         for _ in range(LOOKS_MAX):
-            found = await self._table.look_up(row)
+            found = await self._table.look_up(row, kind_of_change(row.effect))
             meant = targets(row, found.candidates)
-            if meant.first is None or await self._must_wait(row, meant):
+            if meant.first is None or _must_wait(found, meant):
                 return False
             effects = await self._effects(row, meant, RECONCILER)
             if effects is None:
@@ -194,14 +189,6 @@ class Callbacks:
                 continue
             return True
         return False
-
-    async def _must_wait(self, row: CallbackRow, meant: Targets) -> bool:
-        """Whether an answer that is awaited may change what the event means."""
-        if meant.must_wait:
-            return True
-        if meant.missing is None or meant.first is None:
-            return False
-        return await self._table.has_one_under_way(row, meant.missing)
 
     async def _effects(self, row: CallbackRow, meant: Targets, actor: Actor) -> Effects | None:
         """Return what follows; None if what was looked up has changed since."""
@@ -245,6 +232,13 @@ class Callbacks:
             return None
         ended, singles = telling
         return contradiction(row.tenant, one.first, ended, said, by, singles=singles)
+
+
+def _must_wait(found: Found, meant: Targets) -> bool:
+    """Whether an answer that is awaited may change what the event means."""
+    if meant.must_wait:
+        return True
+    return meant.missing is not None and meant.first is not None and found.is_under_way
 
 
 def _line(new: NewCallback, identity: str, first: str | None, actor: Actor) -> Line:
