@@ -159,3 +159,6 @@ _BUILDERS: Final[dict[Format, Callable[[int], Sample]]] = {
     Format.GRAPHQL: _graphql,
     Format.CSV: _csv,
 }
+
+FORMATS: Final = tuple(_BUILDERS)
+"""Those of bodies; lines of fixed width are in files alone, and are cut by columns."""

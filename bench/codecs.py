@@ -15,9 +15,9 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from bench.bodies import Sample, sample
+from bench.bodies import FORMATS, Sample, sample
 from gateway.codecs.bodies import read_as
-from gateway.codecs.splice import Format, Replacement, splice
+from gateway.codecs.splice import Replacement, splice
 from gateway.selectors import Finder
 
 DIGITS: Final = b"0" * 16
@@ -52,9 +52,9 @@ def best_seconds(call: Callable[[], object], seconds: float) -> float:
 def measure(seconds: float) -> dict[str, float]:
     """Megabytes a second of each format and size, and the ratio to its reference."""
     found = {}
-    each = seconds / (len(Format) * len(SIZES) * 2)
+    each = seconds / (len(FORMATS) * len(SIZES) * 2)
     gc.freeze()
-    for format_ in Format:
+    for format_ in FORMATS:
         for size, length in SIZES.items():
             given = sample(format_, length)
             took = best_seconds(partial(spliced, given), each)

@@ -10,8 +10,8 @@ from bench import mitmproxy_addon, targets
 from bench.asked import ASKED, Asked, Asking, Way
 from bench.bare_tunnel import HEAD_BYTES_MAX as CONNECT_BYTES_MAX
 from bench.bare_tunnel import End, Near
-from bench.bodies import TOKEN, sample
-from bench.codecs import DIGITS, SIZES, best_seconds, spliced
+from bench.bodies import FORMATS, TOKEN, sample
+from bench.codecs import DIGITS, SIZES, best_seconds, measure, spliced
 from bench.open_loop import Plan, TunnelPlan
 from bench.processor import HEAD_BYTES_MAX, Answering, answer
 from gateway import preset as presets
@@ -73,13 +73,22 @@ def test_what_is_asked_in_a_tunnel_names_the_host_of_the_tunnel() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("format_", [each for each in Format if each is not Format.FIXED_WIDTH])
+@pytest.mark.parametrize("format_", FORMATS)
 def test_a_body_has_its_size_and_one_token_that_is_replaced(format_: Format, size: int) -> None:
     given = sample(format_, size)
     assert size * 0.6 < len(given.body) <= size
     assert given.body.count(TOKEN.encode()) == 1
     assert spliced(given) == given.body.replace(TOKEN.encode(), DIGITS)
     assert given.reference(given.body) is not None
+
+
+def test_every_body_that_a_codec_reads_is_measured() -> None:
+    assert set(Format) - set(FORMATS) == {Format.FIXED_WIDTH}
+    found = measure(0.001)
+    assert {name for name in found if not name.endswith(".times")} == {
+        f"splice.{format_}.{size}" for format_ in FORMATS for size in SIZES
+    }
+    assert all(rate > 0 for rate in found.values())
 
 
 def test_the_best_round_is_what_counts() -> None:
