@@ -363,9 +363,11 @@ class _Body:
 
 
 def _zeroed(text: str) -> Iterator[Replacement]:
-    """Put zeros for the codes that a text names, in its bytes."""
+    """Put zeros for the codes that a text names, in its bytes, which are counted once."""
+    at = counted = 0
     for start, end in codes_in(text):
-        at = start if text.isascii() else len(text[:start].encode("utf-8", "surrogatepass"))
+        at += len(text[counted:start].encode("utf-8", "surrogatepass"))
+        counted = start
         yield Replacement(at, at + end - start, b"0" * (end - start))
 
 

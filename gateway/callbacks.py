@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Final, Protocol, TypeVar, assert_never
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 
@@ -48,12 +49,15 @@ from vault.callback_endpoint_table import CallbackEndpoint, CallbackEndpointTabl
 from vault.callbacks import Callbacks, NewCallback, Received
 from vault.keys import TokenizeKeys
 from vault.pan import Pan
+from vault.transmission_table import TransmissionTable
 
 BODY_BYTES_MAX: Final = 512 * 1024
 CHALLENGE: Final = "bt_challenge"
 PATH: Final = "/callbacks/"
 NOTICES_WAIT_SECONDS: Final = 30
 UNREADABLE: Final = "unreadable"
+ASIDE_AT_ONCE: Final = 2
+"""Large posts that are worked on in threads: these take turns with the event loop's payments."""
 
 T = TypeVar("T")
 
@@ -93,6 +97,7 @@ class Proofs:
     roots: tuple[bytes, ...]
     sources: Sources
     known_cards: KnownCards
+    transmissions: TransmissionTable
 
 
 class CallbackHandlers:
@@ -119,6 +124,8 @@ class CallbackHandlers:
         self._public_url = public_url.rstrip("/")
         self._metrics = metrics
         self._now = now
+        self._threads = asyncio.Semaphore(ASIDE_AT_ONCE)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def post(self, request: web.Request) -> web.Response:
         """`POST /callbacks/{endpoint}` → what the processor expects, once it is on record."""
@@ -216,7 +223,8 @@ class CallbackHandlers:
             return
         tenant, route = endpoint.tenant, endpoint.route
         digest = await self._keys.digest("callback", tenant, posted.body)
-        if not await self._callbacks.binds(tenant, route, transmission, digest.value):
+        first = self._proofs.transmissions
+        if not await first.binds(tenant, route, transmission, digest.value, self._now()):
             raise CallbackRefused("signature_mismatch")
 
     async def _certificates(self, tenant: str, url: str) -> tuple[bytes, ...]:
@@ -256,7 +264,8 @@ class CallbackHandlers:
             await self._receive_in_order([_new(endpoint, rules, kept, event)])
             return False
         kept = replace(post, headers=cleaned.headers, body=cleaned.body)
-        events = await _aside(kept.body, partial(_read, rules, post.scheme, cleaned))
+        work = partial(_read, rules, post.scheme, cleaned)
+        events = await self._aside(endpoint.tenant, kept.body, work)
         news = [
             replace(_new(endpoint, rules, kept, event), is_scrubbed=bool(cleaned.masked))
             for event in events
@@ -286,13 +295,21 @@ class CallbackHandlers:
         Raises UndeclaredCard when that cannot be done.
         """
         work = partial(scrubbed, rules, post.scheme, post.headers, post.body)
-        cleaned = await _aside(post.body, work)
+        cleaned = await self._aside(tenant, post.body, work)
         if cleaned.doubtful:
             known = await self._proofs.known_cards(tenant, cleaned.doubtful)
-            cleaned = await _aside(post.body, partial(masked_also, cleaned, known))
+            also = partial(masked_also, cleaned, known)
+            cleaned = await self._aside(tenant, post.body, also)
         if cleaned.masked:
             self._metrics.scan_hits("callback", "pan", cleaned.masked)
         return cleaned
+
+    async def _aside(self, tenant: str, body: bytes, work: Callable[[], T]) -> T:
+        """Do this work on a body; on a large one beside the event loop, one of a tenant at once."""
+        if len(body) <= AT_ONCE_BYTES_MAX:
+            return work()
+        async with self._turns.setdefault(tenant, asyncio.Lock()), self._threads:
+            return await asyncio.to_thread(work)
 
     async def _unkept(self, tenant: str, post: "_Post") -> CallbackEvent:
         """Name a post of which nothing may be kept.
@@ -331,13 +348,6 @@ def _read(rules: CallbackEvents, scheme: Scheme, cleaned: Cleaned) -> Sequence[C
         return read_events(rules, scheme, cleaned.headers, cleaned.body)
     except Malformed:
         return (unreadable(cleaned.body),)
-
-
-async def _aside(body: bytes, work: Callable[[], T]) -> T:
-    """Do this work on a body, beside the event loop if it is a large one."""
-    if len(body) > AT_ONCE_BYTES_MAX:
-        return await asyncio.to_thread(work)
-    return work()
 
 
 def _by_payment(events: Sequence[NewCallback]) -> Sequence[Sequence[NewCallback]]:

@@ -200,7 +200,7 @@ class Deliveries:
         ended, self._work.ended = self._work.ended, []
         try:
             await self._queue.settle(ended, self._now())
-        except CustodyError:
+        except BaseException:  # a worker that is told to leave settles them as it leaves
             self._work.ended = ended + self._work.ended
             raise
         return len(ended)

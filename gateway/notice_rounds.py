@@ -14,7 +14,6 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, Literal, Protocol, assert_never
 
-from gateway.errors import GatewayError
 from gateway.status_asking import ASKED_BY, Answer, Later, NotThere, Told, headers_of_a_notice
 from vault.callback_endpoint_table import CallbackEndpointTable, Notice
 from vault.callbacks import NewCallback, Received
@@ -73,11 +72,7 @@ class NoticeRounds:
                 await self._ask(notice)
 
     async def _ask(self, notice: Notice) -> None:
-        try:
-            answer = await self._asking.ask(notice)
-        except GatewayError:  # an answer that nobody can read, or may keep
-            answer = Later()
-        match answer:
+        match await self._answer(notice):
             case Told(new):
                 await self._callbacks.receive(new)
             case NotThere():
@@ -91,6 +86,14 @@ class NoticeRounds:
             case _ as unreachable:
                 assert_never(unreachable)
         await self._endpoints.settle_notice(notice, again=None)
+
+    async def _answer(self, notice: Notice) -> Answer:
+        try:
+            return await self._asking.ask(notice)
+        except CustodyError:
+            raise
+        except Exception:  # noqa: BLE001 - an answer that nobody can read, or may keep, is one
+            return Later()
 
 
 def _alone(notice: Notice, word: Literal["not_there", "given_up"]) -> NewCallback:

@@ -42,6 +42,7 @@ from vault.doubt_table import DoubtTable
 from vault.errors import CustodyError, StartRefused
 from vault.known_cards import KnownCards
 from vault.telling import TELLING_SECONDS, Telling
+from vault.transmission_table import TransmissionTable
 from vault.webhook_table import WebhookTable
 
 MATCH_SECONDS: Final = 2.0
@@ -140,6 +141,7 @@ def _proofs(config: Config, custody: Custody, metrics: Metrics) -> Proofs:
         roots,
         CallbackSources(time.monotonic),
         KnownCards(custody.database, custody.tokenize_keys),
+        TransmissionTable(custody.database),
     )
 
 

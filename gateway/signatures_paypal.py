@@ -85,9 +85,14 @@ def proven(
 
 
 def transmission_of(posted: Posted) -> str | None:
-    """Return what a post is known by, with which only one body may ever come; None: it has none."""
+    """Return what is signed of a post: only one body may ever come with it; None: nothing is.
+
+    With the time and the checksum: were a repeat written anew, it would be signed anew.
+    """
     sent = _transmission(posted)
-    return None if isinstance(sent, Forged) else sent.id
+    if isinstance(sent, Forged):
+        return None
+    return f"{sent.id}|{sent.time}|{zlib.crc32(posted.body)}"
 
 
 def trusted_key(

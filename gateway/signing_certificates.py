@@ -167,8 +167,9 @@ class SigningCertificates:
         chain = _chain(body)
         encoded = tuple(each.public_bytes(Encoding.DER) for each in chain)
         if trusted_key(encoded, self._roots, at) is not None:
-            ends = min(each.not_valid_after_utc for each in chain)
-            kept.certificates, kept.until = encoded, min(at + KEPT_FOR, ends)
+            ends = (each.not_valid_after_utc for each in chain)  # what has expired was not needed
+            kept.certificates = encoded
+            kept.until = min(at + KEPT_FOR, *(end for end in ends if end > at))
 
     async def _body(self, address: HttpsUrl) -> tuple[Failure | None, bytes]:
         """Fetch, once; of another status than 200 nothing is read."""

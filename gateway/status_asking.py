@@ -9,7 +9,8 @@ What never lives here: when and how often is asked, and what follows from an eve
 """
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +23,7 @@ from gateway.callback_scrub import masked_also, scrubbed
 from gateway.errors import GatewayError
 from gateway.exchange import Outcome, Replied
 from gateway.lanes import Lane, Lanes
+from gateway.limits import CallLimits
 from gateway.preset import FORM, JSON
 from gateway.preset_callbacks import CallbackEvents
 from gateway.signatures import SCHEMES
@@ -32,6 +34,10 @@ from vault.errors import CustodyError
 ASKED_BY: Final = "mollie_classic"
 READ_AS: Final = "mollie_nextgen"
 PATH: Final = "/v2/payments/"
+ASKED_PER_SECOND: Final = 20.0
+ASKED_BURST: Final = 60
+ASKED_AT_ONCE_OF_A_TENANT: Final = 8
+"""Limits of their own: anybody who learns a URL can post notices, and must use up no payments'."""
 
 _OK: Final = 200
 _NOT_THERE: Final = frozenset({404, 410})
@@ -65,8 +71,14 @@ Answer = Told | NotThere | Later
 class StatusAsking:
     """Asks about notices, over the routes' own lanes."""
 
-    def __init__(self, lanes: Lanes) -> None:
+    def __init__(self, lanes: Lanes, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._lanes = lanes
+        self._limits = CallLimits(
+            monotonic,
+            per_second=ASKED_PER_SECOND,
+            burst=ASKED_BURST,
+            concurrency=ASKED_AT_ONCE_OF_A_TENANT,
+        )
 
     async def ask(self, notice: Notice) -> Answer:
         """Ask once what has become of what a notice names."""
@@ -92,7 +104,7 @@ class StatusAsking:
         headers = (("Accept", JSON),)
         call = Call("GET", f"{PATH}{notice.reference}", "", headers, b"")
         secret = await lane.secret(notice.tenant)
-        with lane.limits.enter(notice.tenant):
+        with self._limits.enter(notice.tenant):
             if lane.breaker.circuit is not Circuit.CLOSED:
                 return None
             return await lane.send(notice.tenant, call, secret, b"")

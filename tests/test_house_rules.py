@@ -301,6 +301,7 @@ TESTED_BY = {
     "gateway/preset_conditions.py": "test_call",
     "gateway/reporting.py": "test_callbacks_flow",
     "vault/callback_table.py": "test_callbacks",
+    "vault/transmission_table.py": "test_callback_transmissions",
     "vault/callback_unit.py": "test_callbacks",
     "vault/delivery_queue.py": "test_webhook_table",
     "vault/secret_shelves.py": "test_keys_on_demand",

@@ -8,6 +8,7 @@ Beside it, notices: what processors post that proves nothing, an id alone. Howev
 one row a thing, and only so many; what they speak of is asked, by whoever claims them.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ ENDPOINTS_MAX: Final = 256  # of a tenant, in force at a time
 NOTICES_MAX: Final = 10_000  # of an endpoint: anybody who learns its URL can post them
 NOTICES_OF_TENANT_MAX: Final = 20_000
 NOTICES_AT_ONCE: Final = 8  # of an endpoint: what floods one holds up no other
+_ID: Final = re.compile("cbe_[0-9a-z]{1,64}")
 CLAIM: Final = timedelta(minutes=1)  # whoever has claimed a notice and died loses it after that
 
 
@@ -67,7 +69,7 @@ class CallbackEndpointTable:
 
         Posts that come at once share a query. Raises Overloaded when too many wait for one.
         """
-        if "\0" in endpoint_id:  # PostgreSQL has no such text, and would call it an error
+        if not _ID.fullmatch(endpoint_id):  # an error of one would be that of all who share it
             return None
         found = await self._looks.submit(endpoint_id)
         return found if found is not None and found.is_in_force(at) else None

@@ -20,7 +20,6 @@ from vault.payment_events import PAYMENTS, Effect
 
 BODIES_KEPT: Final = timedelta(days=90)
 SWEEP_ROWS_MAX: Final = 500
-TRANSMISSIONS_KEPT: Final = timedelta(days=5)  # a post is taken for four (`gateway.signatures`)
 NAMESAKES_MAX: Final = 50  # requests with one reference that are looked at
 CLOCKS_APART: Final = timedelta(seconds=10)
 
@@ -220,15 +219,6 @@ class CallbackTable:
             for of in found
         ]
 
-    async def binds(
-        self, tenant: str, route: str, transmission: str, digest: bytes, at: datetime
-    ) -> bool:
-        """Whether this is the body that came with a transmission first; remember it if none did."""
-        rows = await self._fetch(
-            _BIND, tenant, route, transmission, digest, at, at - TRANSMISSIONS_KEPT
-        )
-        return bool(rows[0]["digest"] == digest)
-
     async def telling(self, tenant: str, first: str) -> tuple[EndedSend, tuple[str, ...]] | None:
         """Return the send whose outcome a request shows, and its tokens for one use still there.
 
@@ -362,15 +352,6 @@ LEFT JOIN LATERAL (
 
 # The row that is there is written again, so that of two who come at once one sees the other's.
 # Each clears away a few that nobody can send any more: so no more than those are ever there.
-_BIND: Final = """
-WITH cleared AS (DELETE FROM callback_transmission WHERE (tenant, route, transmission) IN (
-  SELECT tenant, route, transmission FROM callback_transmission WHERE received_at < $6
-  ORDER BY received_at LIMIT 10 FOR UPDATE SKIP LOCKED))
-INSERT INTO callback_transmission AS t (tenant, route, transmission, digest, received_at)
-VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (tenant, route, transmission) DO UPDATE SET digest = t.digest RETURNING digest
-"""
-
 _TELLING: Final = """
 SELECT i.intent, i.state, i.last_idx, i.boot, ARRAY(SELECT t.id FROM token t
   WHERE t.id = ANY(i.tokens) AND t.single_use AND coalesce(t.held_by, i.first) = i.first) AS singles

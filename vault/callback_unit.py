@@ -8,7 +8,7 @@ What never lives here: what an event means (`vault/payment_events.py`).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Final, Self
@@ -20,6 +20,8 @@ from vault.errors import CustodyError
 from vault.intent_table import SettleIntent
 from vault.ledger.unit import Line, Placed, Unit
 from vault.resolutions import Contradict
+
+STATEMENT_BYTES_MAX: Final = 4 << 20
 
 Version = tuple[int, datetime | None]
 """Which state of a request was seen: the index of what was last said of it, and its evidence."""
@@ -155,7 +157,8 @@ class ReceiveCallback(_Reported):
         rows = [list(_values(unit.row)) for unit in units]
         for row, of_unit in zip(rows, placed, strict=True):
             row[idx] = of_unit[0].idx
-        await connection.execute(_INSERT, *zip(*rows, strict=True))
+        for some in _bounded(rows):
+            await connection.execute(_INSERT, *zip(*some, strict=True))
         await super(ReceiveCallback, cls).apply(connection, units, placed)
 
 
@@ -233,6 +236,20 @@ def _values(row: CallbackRow) -> Sequence[object]:
     values["effect"] = row.effect.value if row.effect else None
     values["headers"] = None if row.headers is None else json.dumps(row.headers)
     return list(values.values())
+
+
+def _bounded(rows: Sequence[Sequence[object]]) -> Iterator[Sequence[Sequence[object]]]:
+    """Part rows so that a statement carries only so many bytes of bodies: it is held twice."""
+    body = COLUMNS.index("body")
+    begin = size = 0
+    for end, row in enumerate(rows):
+        content = row[body]
+        length = len(content) if isinstance(content, bytes) else 0
+        if size + length > STATEMENT_BYTES_MAX and end > begin:
+            yield rows[begin:end]
+            begin, size = end, 0
+        size += length
+    yield rows[begin:]
 
 
 _OTHER_TYPES: Final = {

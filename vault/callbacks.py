@@ -127,14 +127,6 @@ class Callbacks:
             return Received.NEW
         raise Overloaded
 
-    async def binds(self, tenant: str, route: str, transmission: str, digest: bytes) -> bool:
-        """Whether a transmission comes with the body that it came with first. Durable.
-
-        Where a signature does not fix the body, this does: to be asked before `receive`. Raises
-        StoreUnavailable.
-        """
-        return await self._table.binds(tenant, route, transmission, digest, self._now())
-
     async def match_late(self, limit: int = 100) -> int:
         """Give events their effect whose requests are there by now; return how many.
 

@@ -473,7 +473,25 @@ def test_square() -> None:
     event = read("square", post(document))
     assert event.effect is Effect.CAPTURED
     assert event.at == NOON.replace(microsecond=37339)
-    assert said(event) == ("KkAk", None, None, 100, "USD")
+    assert said(event) == ("KkAk", "KkAk", None, 100, "USD")
+
+
+def test_a_refund_of_square_names_its_payment() -> None:
+    refund = {
+        "id": "KkAk_rVZ",
+        "payment_id": "KkAk",
+        "status": "COMPLETED",
+        "amount_money": {"amount": 40, "currency": "USD"},
+    }
+    document = {
+        "type": "refund.updated",
+        "event_id": "bc316346-6691-4243-88ed-6d651a0d0c47",
+        "created_at": "2026-11-22T12:00:00Z",
+        "data": {"type": "refund", "object": {"refund": refund}},
+    }
+    event = read("square", post(document))
+    assert event.effect is Effect.REFUNDED
+    assert said(event) == ("KkAk_rVZ", "KkAk", None, 40, "USD")
 
 
 def test_worldpay_access() -> None:

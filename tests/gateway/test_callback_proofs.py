@@ -3,8 +3,10 @@
 The real handlers behind a real listener, on a real database and OpenBao.
 """
 
+import asyncio
 import base64
 import ssl
+import threading
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,8 +21,10 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from gateway import callbacks
 from gateway import preset as presets
 from gateway.applications import callback_application
+from gateway.callback_scrub import AT_ONCE_BYTES_MAX, Cleaned, scrubbed
 from gateway.callback_sources import CallbackSources
 from gateway.callbacks import CallbackHandlers, Proofs
 from gateway.connections import Limits
@@ -28,7 +32,9 @@ from gateway.https_client import Unwatched
 from gateway.listeners import server_context, start_listener
 from gateway.metrics import Metrics
 from gateway.middleware import Gate, Net
+from gateway.preset_callbacks import CallbackEvents
 from gateway.request_event import EventLog
+from gateway.signatures import Scheme
 from gateway.signing_certificates import HowToFetch, SigningCertificates
 from tests.databases import Database
 from tests.gateway.raw_servers import LOOPBACK, at, context_of, once, reply, serving
@@ -44,6 +50,7 @@ from vault.callback_endpoint_table import CallbackEndpointTable
 from vault.embedded.bootstrap import EmbeddedParts
 from vault.known_cards import KnownCards
 from vault.tenant_table import Tenant, TenantTable
+from vault.transmission_table import TransmissionTable
 
 pytestmark = [pytest.mark.embedded, pytest.mark.guards("T-52")]
 
@@ -201,6 +208,7 @@ async def opened_place(inbox: Inbox, embedded: EmbeddedParts, folder: Path) -> A
                 (issuer.pinned,),
                 CallbackSources(lambda: 0.0, reverse=dns.reverse, forward=dns.forward),
                 KnownCards(database, keys),
+                TransmissionTable(database),
             ),
             public_url="https://pay.example",
             metrics=Metrics(processor_routes=paths),
@@ -274,6 +282,13 @@ async def test_a_repeat_with_another_transmission_binds_that_one_too(place: Plac
     assert await place.received() == 1
 
 
+async def test_a_repeat_that_is_written_and_signed_anew_is_a_repeat(place: Place) -> None:
+    anew = BODY.replace(b",", b", ")
+    assert await place.post("paypal", BODY, place.signed(BODY)) == (200, None)
+    assert await place.post("paypal", anew, place.signed(anew)) == (200, None)
+    assert await place.received() == 1
+
+
 async def test_a_post_is_taken_for_four_days(place: Place) -> None:
     headers = place.signed(BODY)
     place.clock.at = place.clock.at.replace(microsecond=0) + timedelta(days=4)
@@ -330,3 +345,32 @@ async def test_a_client_certificate_proves_nothing_of_another_processor(place: P
     certificate = place.clients.issue_cert("notify.worldpay.com")
     headers = {**place.signed(BODY), "PAYPAL-TRANSMISSION-ID": "T-9"}
     assert await place.post("paypal", BODY, headers, certificate) == (401, "signature_mismatch")
+
+
+# --- large posts: a second of work each, beside payments ------------------------------------
+
+
+async def test_large_posts_of_one_merchant_take_turns(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way, most = 0, 0
+
+    def watched(
+        rules: CallbackEvents, scheme: Scheme, headers: Sequence[tuple[str, str]], body: bytes
+    ) -> Cleaned:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        both_there.wait(0.2)  # a second one would come within that
+        try:
+            return scrubbed(rules, scheme, headers, body)
+        finally:
+            under_way -= 1
+
+    both_there = threading.Event()
+    monkeypatch.setattr(callbacks, "scrubbed", watched)
+    place.dns.names = ["mms.worldpay.com"]
+    large = (ORDER + b" " * AT_ONCE_BYTES_MAX + b"%d" % number for number in range(4))
+    posts = [place.post("worldpay_wpg", each, XML) for each in large]
+    assert await asyncio.gather(*posts) == [(200, None)] * 4
+    assert (await place.received(), most) == (4, 1)

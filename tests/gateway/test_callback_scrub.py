@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 import urllib.parse
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
@@ -429,3 +430,13 @@ def test_any_bytes_are_cleaned_or_refused(
         except UndeclaredCard:
             continue
         assert scrubbed(RULES, scheme, cleaned.headers, cleaned.body).masked == 0
+
+
+def test_places_of_codes_in_a_long_text_are_not_counted_anew_for_each() -> None:
+    text = "caf\u00e9 \U0001f4b3 " + "cvc=123 " * 55_000
+    began = time.process_time()
+    cleaned = scrubbed(
+        RULES, Named(), JSON_TYPE, json.dumps({"note": text}, ensure_ascii=False).encode()
+    )
+    assert time.process_time() - began < 3  # it was six times that
+    assert json.loads(cleaned.body) == {"note": text.replace("123", "000")}

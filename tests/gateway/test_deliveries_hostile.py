@@ -1,7 +1,7 @@
 """Deliveries in trouble of any kind: one that goes wrong harms no other, and none is lost by it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import pytest
@@ -102,6 +102,30 @@ async def test_what_has_arrived_is_settled_before_a_worker_leaves(
             await deliveries.turn()
             await is_asked.wait()
             may_go_on.set()
+    assert await queue.state(delivery) == "delivered"
+
+
+async def test_what_is_being_settled_when_a_worker_is_told_to_leave_is_settled(
+    queue: MerchantQueue, certificates: Certificates
+) -> None:
+    async with serving(repeating(OK), certificates.server) as server:
+        delivery = await queue.wait(await queue.endpoint(url_of(server)))
+        async with worker(queue, certificates) as deliveries:
+            settle = queue.queue.settle
+            async with queue.store.session() as other, other.transaction():
+
+                async def held(results: Sequence[Settled], at: datetime) -> None:
+                    if results:
+                        await other.execute("SELECT 1 FROM delivery FOR UPDATE")
+                    await settle(results, at)
+
+                with pytest.MonkeyPatch.context() as patched:
+                    patched.setattr(deliveries._queue, "settle", held)
+                    turns = asyncio.create_task(drain(deliveries))
+                    await queue.store.until_blocked()
+                    turns.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await turns
     assert await queue.state(delivery) == "delivered"
 
 

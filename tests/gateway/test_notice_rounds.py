@@ -88,6 +88,7 @@ async def round_of(table: Table, asking: Asking, inbox: Inbox) -> None:
         (NotThere(), 1, "not_there"),
         (Later(), len(ASKED_AGAIN) + 1, "given_up"),
         (Malformed("json"), len(ASKED_AGAIN) + 1, "given_up"),
+        (RecursionError(), len(ASKED_AGAIN) + 1, "given_up"),
     ],
 )
 async def test_what_was_acknowledged_is_on_record_without_effect(
@@ -114,7 +115,7 @@ async def test_what_the_processor_says_is_on_record() -> None:
     assert table.settled == {ID: None}
 
 
-@pytest.mark.parametrize("answer", [Later(), Malformed("json")])
+@pytest.mark.parametrize("answer", [Later(), Malformed("json"), RecursionError()])
 async def test_it_is_asked_again_for_longer_than_the_processor_would_have_tried(
     answer: Answer | Exception,
 ) -> None:

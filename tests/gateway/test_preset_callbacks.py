@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from gateway.preset import load
+from gateway.preset import load, names
+from gateway.signatures import SCHEMES
 from vault.payment_events import Effect
 
 
@@ -37,3 +38,11 @@ def test_what_is_captured_is_the_payment_where_nothing_else_names_one(
     assert rules is not None
     assert rules.payment_of(Event(effect)) == payment
     assert rules.payment_of(Event(effect, "pay_1")) in {"pay_1", payment}
+
+
+@pytest.mark.parametrize("name", names())
+def test_whoever_is_asked_about_notices_can_be_asked_with_a_stored_credential(name: str) -> None:
+    preset = load(name)
+    schemes = () if preset.callbacks is None else preset.callbacks.schemes
+    asks = any(SCHEMES[each].kind == "fetch" for each in schemes)
+    assert not asks or "injected" in preset.credential.modes

@@ -377,6 +377,12 @@ def test_an_age_is_told_to_nobody_who_did_not_sign_it() -> None:
     assert judged(old) == Forged("signature_mismatch")
 
 
-def test_a_transmission_is_known_by_its_id() -> None:
-    assert transmission_of(post()) == "69cd13f0-d67a-11e5-baa3-778b53f4ae55"
+def test_a_transmission_is_known_by_what_is_signed_of_it() -> None:
+    name = transmission_of(post())
+    assert name == transmission_of(post())
+    assert name is not None
+    assert name.startswith("69cd13f0-d67a-11e5-baa3-778b53f4ae55|")
+    assert len(name) <= 128
+    again = replace(post(), body=BODY + b"\n")  # written anew, as only PayPal could sign it
+    assert transmission_of(again) not in {None, name}
     assert transmission_of(Posted((), BODY, URL)) is None

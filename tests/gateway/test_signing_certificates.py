@@ -188,6 +188,19 @@ async def test_a_chain_is_fetched_once_and_kept(
         assert world.server.connections == 2
 
 
+async def test_a_chain_with_something_expired_that_it_does_not_need_is_fetched_once(
+    web: trustme.CA, issuer: Issuer, tmp_path: Path
+) -> None:
+    """As where an old root has signed the new one, too: servers go on sending that."""
+    old = x509.load_pem_x509_certificates(issuer.chain(until=NOW - DAY))[0]
+    chain = issuer.chain() + old.public_bytes(Encoding.PEM)
+    async with asking(web, issuer, once(reply(chain)), tmp_path) as world:
+        assert await world.certificates.of(SHOP, URL) is not None
+        world.clock.at += timedelta(hours=1)
+        assert await world.certificates.of(SHOP, URL) is not None
+        assert world.server.connections == 1
+
+
 async def test_it_is_not_kept_beyond_its_own_end(
     web: trustme.CA, issuer: Issuer, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from gateway.breaker import Breaker
 from gateway.exchange import Failure, NotSent, Outcome, Phase, Replied
 from gateway.lanes import Guards
 from gateway.limits import CallLimits
-from gateway.status_asking import Answer, Later, NotThere, StatusAsking, Told
+from gateway.status_asking import ASKED_BURST, Answer, Later, NotThere, StatusAsking, Told
 from tests.cards import VISA
 from tests.gateway.asked_processor import SENT, Processor, World, replied, world
 from vault.callback_endpoint_table import Notice
@@ -179,3 +179,17 @@ async def test_a_tenant_without_a_key_is_asked_for_later() -> None:
     made.keys.processor_secret = nothing  # type: ignore[method-assign]  # an operator took it away
     assert await ask(made) == Later()
     assert made.wire.seen == []
+
+
+async def test_a_flood_of_notices_uses_up_its_own_limit_and_none_of_the_payments() -> None:
+    def still() -> float:
+        return 0.0
+
+    limits = CallLimits(still, per_second=1.0, burst=1)
+    guards = Guards(limits, Breaker(time.monotonic, lambda: 0.5))
+    made = asked(replied(payment()), guards=guards)
+    asking = StatusAsking({"r": made.lane}, still)
+    answers = [await asking.ask(notice()) for _ in range(ASKED_BURST + 1)]
+    assert [type(each) for each in answers] == [Told] * ASKED_BURST + [Later]
+    assert len(made.wire.seen) == ASKED_BURST
+    limits.check("t_one")  # a payment may be made

@@ -23,6 +23,8 @@ ENDPOINT = "cbe_" + "0" * 32
 OTHER = "t_other000"
 ANSWER = Answer(200, (), b"{}")
 NUMBERS = itertools.count(1)
+UNDER_WAY = timedelta(milliseconds=1)
+"""Clocks stand still here; and an event's own time is never the one at which it comes."""
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Inbox:
             "signature": "valid",
             "event_id": f"evt_{next(NUMBERS)}",
             "event_type": "payment_intent.something",
-            "event_at": self.now + timedelta(minutes=minute),
+            "event_at": self.now + timedelta(minutes=minute) - UNDER_WAY,
             "effect": effect,
             "action_reference": None,
             "payment_reference": None,

@@ -52,6 +52,14 @@ async def test_an_endpoint_is_found_by_its_id_and_nothing_else(
     assert endpoint in await table.endpoints()
 
 
+@pytest.mark.parametrize("odd", ["\0", "\udcff", "cbe_\ud800", "x" * 10_000_000])
+async def test_what_is_no_id_harms_nobody_who_asks_at_the_same_time(
+    table: CallbackEndpointTable, endpoint: CallbackEndpoint, odd: str
+) -> None:
+    asked = [table.endpoint(each, AT) for each in (endpoint.id, odd, endpoint.id)]
+    assert await asyncio.gather(*asked) == [endpoint, None, endpoint]
+
+
 async def test_one_that_is_replaced_goes_on_until_the_overlap_is_over(
     table: CallbackEndpointTable, endpoint: CallbackEndpoint, tenant: str
 ) -> None:

@@ -15,8 +15,9 @@ from tests.vault.fake_node import FakeCluster, fake_cluster
 from tests.vault.inboxes import ENDPOINT, NUMBERS, OTHER, Inbox, inbox_of, opened_inbox
 from tests.vault.rows import create, new_cvc
 from tests.vault.stores import Store, until
+from vault import callback_unit
 from vault.authorization import Finding, Kind, Result
-from vault.callback_table import CallbackFilter
+from vault.callback_table import COLUMNS, CallbackFilter
 from vault.callbacks import Received
 from vault.errors import LedgerUnavailable, StoreUnavailable
 from vault.ledger.entry import AuthorizationResolved, CallbackReceived, Opening, callback_actor
@@ -304,6 +305,24 @@ async def test_a_value_that_cannot_be_stored_harms_no_neighbor(here: Inbox) -> N
     full = await here.table.get(here.court.tenant, odd_row.id)
     assert full is not None
     assert full.headers == odd.headers
+
+
+async def test_large_bodies_of_one_batch_are_stored_in_several_statements(
+    here: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement's bodies are in memory twice, and a batch may have 128 of them."""
+    monkeypatch.setattr(callback_unit, "STATEMENT_BYTES_MAX", 300)
+    sizes = (1, 299, 2, 400, 100, 100, 100, 100)
+    events = [here.event(body=b"x" * size) for size in sizes]
+    assert set(await asyncio.gather(*map(here.callbacks.receive, events))) == {Received.NEW}
+    rows = await here.court.store.rows("SELECT event_id, length(body) AS size FROM callback")
+    assert {row["event_id"]: row["size"] for row in rows} == {
+        event.event_id: len(event.body) for event in events
+    }
+    body = COLUMNS.index("body")
+    held = [[b"x" * size if n == body else None for n in range(body + 1)] for size in sizes]
+    parts = [[held.index(row) for row in part] for part in callback_unit._bounded(held)]
+    assert list(map(len, parts)) == [2, 1, 1, 3, 1]
 
 
 # --- in any order ---------------------------------------------------------------------------
