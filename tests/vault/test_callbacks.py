@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -320,7 +320,9 @@ async def test_large_bodies_of_one_batch_are_stored_in_several_statements(
         event.event_id: len(event.body) for event in events
     }
     body = COLUMNS.index("body")
-    held = [[b"x" * size if n == body else None for n in range(body + 1)] for size in sizes]
+    held: list[Sequence[object]] = [
+        [b"x" * size if n == body else None for n in range(body + 1)] for size in sizes
+    ]
     parts = [[held.index(row) for row in part] for part in callback_unit._bounded(held)]
     assert list(map(len, parts)) == [2, 1, 1, 3, 1]
 
