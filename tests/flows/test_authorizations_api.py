@@ -42,6 +42,7 @@ DOCUMENT = {
     "authorization_code",
     "attempts",
     "ledger",
+    "events",
     "created_at",
     "updated_at",
 }
