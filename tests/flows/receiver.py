@@ -22,6 +22,7 @@ LOOPBACK = "127.0.0.1"
 HEAD_BYTES_MAX = 64 * 1024
 PATIENCE_SECONDS = 10.0
 CLOSED_SEEN_SECONDS = 0.05
+CLOSING_TURNS = 10
 PIECE = b"x" * 65536
 
 
@@ -297,6 +298,12 @@ class Receiver:
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+        # Connections in the middle of a handshake are nobody's task yet; and each is closed some
+        # turns of the loop after it is told to be.
+        for transport in list(self._loop._transports.values()):  # type: ignore[attr-defined]
+            transport.abort()
+        for _ in range(CLOSING_TURNS):
+            await asyncio.sleep(0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

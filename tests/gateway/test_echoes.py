@@ -290,4 +290,4 @@ def test_no_body_takes_long(body: bytes) -> None:
     contains_any(body, [Sought(cards.VISA_ALT)])
     count_card_like(body)
     places_of(body, cards.VISA_ALT)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 10

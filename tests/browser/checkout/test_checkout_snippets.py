@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from gateway.checkout.inventory import load_inventory
 from tests.browser.checkout.document_shop import DOCUMENT, DocumentShop, block, serving
@@ -246,9 +246,8 @@ async def test_a_form_pays_and_keeps_the_card(
     await type_card(page, VISA)
     await page.get_by_role("checkbox").check()
     await page.get_by_role("button", name="Pay").click()
-    await page.wait_for_url("**/pay")
+    await expect(page.locator("body")).to_have_text(re.compile(r"^pi_\S+ succeeded$"))
     paid = str(await page.locator("body").text_content())
-    assert re.fullmatch(r"pi_\S+ succeeded", paid)
 
     (form,) = (text for text in posted if text.startswith("token="))
     token = form.removeprefix("token=").removesuffix("&keep=on")
@@ -275,8 +274,7 @@ async def test_a_card_that_is_not_kept_ends_with_its_day(
     await page.goto(f"{document_shop.origin}/form.html")
     await type_card(page, DECLINED)
     await page.get_by_role("button", name="Pay").click()
-    await page.wait_for_url("**/pay")
-    assert "declined" in str(await page.locator("body").text_content())
+    await expect(page.locator("body")).to_contain_text("declined")
     (form,) = (text for text in posted if text.startswith("token="))
     found = (await back_end.api("GET", f"/v1/tokens/{form.removeprefix('token=')}")).json()
     life = datetime.fromisoformat(found["expires_at"]) - datetime.fromisoformat(found["created_at"])
@@ -313,9 +311,9 @@ async def test_the_code_of_a_stored_card_pays_once_an_attempt(
         await page.frame_locator("iframe").locator("input#cvc").press_sequentially(CODE)
         for _ in range(3):
             await page.keyboard.press("Enter")
-        await page.wait_for_url("**/pay")
+        # Pressed again, it may be sent again: then a navigation gives way to the next.
+        await expect(page.locator("body")).to_have_text(re.compile(r"^pi_\S+ succeeded$"))
         paid.append(str(await page.locator("body").text_content()))
-    assert all(re.fullmatch(r"pi_\S+ succeeded", each) for each in paid)
     assert paid[0] != paid[1]
     assert stage.deployment.processor.counts.charges == before + 2
 
