@@ -118,7 +118,7 @@ class Embedded:
                 options.progress("keys and certificates are made")
                 await _clear_for_first_start(hold)
                 make_secrets(hold.layout)
-            embedded = cls(hold, *await _assembled(hold.layout, at, options))
+            embedded = cls(hold, *await _assembled(hold, at, options))
         except BaseException:
             hold.release()
             raise
@@ -210,11 +210,10 @@ def first_requests(layout: Layout) -> Sequence[Request]:
     )
 
 
-async def _assembled(
-    layout: Layout, at: datetime, options: StartOptions
-) -> tuple[OpenBao, Postgres]:
+async def _assembled(hold: Hold, at: datetime, options: StartOptions) -> tuple[OpenBao, Postgres]:
+    layout = hold.layout
     certificates.keep(layout, at=at)
-    chosen = await ports.choose(layout, options.listeners, options.port_base)
+    chosen = await ports.choose(layout, options.listeners, options.port_base, keep=hold.keep)
     openbao = OpenBao(
         layout,
         port=chosen[ports.OPENBAO],

@@ -8,6 +8,7 @@ behind is thrown away, because no one can have stored anything there yet.
 import fcntl
 import os
 import shutil
+import socket
 from pathlib import Path
 from typing import Final, Self
 
@@ -37,6 +38,7 @@ class Hold:
     def __init__(self, layout: Layout, descriptor: int) -> None:
         self.layout = layout
         self._descriptor: int | None = descriptor
+        self._kept: list[socket.socket] = []
 
     @classmethod
     def take(cls, folder: Path) -> Self:
@@ -57,7 +59,13 @@ class Hold:
             return cls(layout, descriptor)
         raise InUse(layout.folder, pid)
 
+    def keep(self, held: socket.socket) -> None:
+        """Keep what holds a port for as long as the folder."""
+        self._kept.append(held)
+
     def release(self) -> None:
+        while self._kept:
+            self._kept.pop().close()
         if self._descriptor is not None:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)

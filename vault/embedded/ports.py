@@ -7,7 +7,7 @@ on a remembered port. Nothing here listens.
 import asyncio
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -29,21 +29,31 @@ _POLL_SECONDS: Final = 0.05
 
 
 async def choose(
-    layout: Layout, listeners: Sequence[str], port_base: int | None
+    layout: Layout,
+    listeners: Sequence[str],
+    port_base: int | None,
+    *,
+    keep: Callable[[socket.socket], None] = socket.socket.close,
 ) -> Mapping[str, int]:
-    """Find a port for each listener and for OpenBao, and remember them in the folder."""
+    """Find a port for each listener and for OpenBao, and remember them in the folder.
+
+    `keep` gets what holds each of them until it is closed: there are seconds from here until
+    something listens, and another deployment that starts meanwhile must not find it free.
+    """
     assert len(listeners) <= LISTENERS_MAX, "more listeners than --port-base has room for"
     wanted = _fixed(listeners, port_base) if port_base is not None else remembered(layout)
     await _wait_for_predecessor(wanted)
     ports: dict[str, int] = {}
     for name in (*listeners, OPENBAO, OPENBAO_CLUSTER):
         port = wanted.get(name)
-        if port is not None and _is_free(port):
+        held = None if port is None else _held(port)
+        if port is not None and held is not None:
             ports[name] = port
         elif port_base is not None:
             raise StartRefused(f"port {port} ({name}) is taken: choose another --port-base")
         else:
-            ports[name] = _any_free(taken={*wanted.values(), *ports.values()})
+            ports[name], held = _any_free(taken={*wanted.values(), *ports.values()})
+        keep(held)
     write_private(layout.ports, msgspec.json.encode(ports))
     return ports
 
@@ -75,11 +85,29 @@ async def _wait_for_predecessor(wanted: Mapping[str, int]) -> None:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-def _any_free(taken: set[int]) -> int:
+def _any_free(taken: set[int]) -> tuple[int, socket.socket]:
     while True:
         port = _FIRST + secrets.randbelow(_COUNT)
-        if port not in taken and _is_free(port):
-            return port
+        held = None if port in taken else _held(port)
+        if held is not None:
+            return port, held
+
+
+def _held(port: int) -> socket.socket | None:
+    """Take a port that nobody listens on, by a name that the kernel gives to one alone.
+
+    It is free again when this is closed, or with its process.
+    """
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0panward port {port}")
+    except OSError:
+        name.close()
+        return None
+    if not _is_free(port):
+        name.close()
+        return None
+    return name
 
 
 def _is_free(port: int) -> bool:

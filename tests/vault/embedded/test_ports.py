@@ -101,3 +101,29 @@ async def test_a_port_that_becomes_free_in_time_is_kept(
     chosen = await ports.choose(Layout(tmp_path), LISTENERS, None)
 
     assert chosen["public"] == port
+
+
+async def test_of_two_that_start_at_once_each_gets_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seconds pass from the choice until something listens."""
+    monkeypatch.setattr(ports, "_COUNT", 2 * (len(LISTENERS) + 2))
+    held: list[socket.socket] = []
+    try:
+        chosen = [
+            await ports.choose(Layout(folder), LISTENERS, None, keep=held.append)
+            for folder in (made(tmp_path / "one"), made(tmp_path / "other"))
+        ]
+        assert len({port for each in chosen for port in each.values()}) == ports._COUNT
+        with pytest.raises(StartRefused, match="is taken"):
+            await ports.choose(Layout(made(tmp_path / "third")), (), min(chosen[0].values()) - 8)
+    finally:
+        for each in held:
+            each.close()
+    again = await ports.choose(Layout(tmp_path / "one"), LISTENERS, None)
+    assert again == chosen[0]
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
